@@ -1,0 +1,36 @@
+"""minidl: a small framework for learning deep learning, from one array to AlexNet.
+
+    import minidl
+    import minidl.functional as F
+    from minidl import nn, optim
+
+`README.md` shows the first steps; the files are written to be read, from `tensor.py` downwards or upwards.
+"""
+
+from minidl import functional
+from minidl.autograd import is_grad_enabled, no_grad
+from minidl.backend import default_device, get_default_device, manual_seed, set_default_device
+from minidl.gradcheck import gradcheck
+from minidl.ops.array import concatenate, pad, stack, where
+from minidl.tensor import Function, Tensor, grad, tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Function",
+    "Tensor",
+    "concatenate",
+    "default_device",
+    "functional",
+    "get_default_device",
+    "grad",
+    "gradcheck",
+    "is_grad_enabled",
+    "manual_seed",
+    "no_grad",
+    "pad",
+    "set_default_device",
+    "stack",
+    "tensor",
+    "where",
+]

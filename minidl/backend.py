@@ -1,0 +1,147 @@
+"""The array backend: NumPy on the CPU, CuPy on the GPU. The only file that decides which.
+
+An operation never asks for a device: it takes `xp = get_array_module(x)` from the array in its hands and calls `xp`. A device
+name ("cpu", "gpu", "gpu:1") only chooses where new arrays are made. CuPy is imported when a GPU is first asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray: CuPy may be absent, so its type cannot be named here
+
+_default_device = "cpu"
+_seed: int | None = None
+_generators: dict[str, Any] = {}
+
+
+def get_array_module(array: Array) -> ModuleType:
+    """`numpy` or `cupy`, whichever made `array`. NumPy scalars and Python numbers belong to NumPy."""
+    return _cupy() if type(array).__module__.startswith("cupy") else np
+
+
+def is_array(value: object) -> bool:
+    """Whether `value` is an array of either library."""
+    return isinstance(value, np.ndarray) or (type(value).__module__.startswith("cupy") and hasattr(value, "get"))
+
+
+def canonical_device(name: str) -> str:
+    """The full name of a device: "gpu" -> "gpu:0". Raises ValueError for a name that is none."""
+    kind, colon, number = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if name == "cpu":
+        return "cpu"
+    if kind == "gpu" and (not colon or number.isdecimal()):
+        return f"gpu:{int(number or 0)}"
+    raise ValueError(f'unknown device {name!r}: use "cpu", "gpu" or "gpu:1"')
+
+
+def device_of(array: Array) -> str:
+    """The device an array lives on: "cpu", "gpu:0", ..."""
+    return "cpu" if get_array_module(array) is np else f"gpu:{array.device.id}"
+
+
+def to_device(array: Array, device: str) -> Array:
+    """`array` on `device`: itself when it is there already, else a copy."""
+    device = canonical_device(device)
+    here = device_of(array)
+    if here == device:
+        return array
+    if device == "cpu":
+        return _cupy().asnumpy(array)
+    with on_device(device) as xp:
+        # Between two GPUs the copy goes through the host: slow, but it works without peer access.
+        return xp.asarray(array if here == "cpu" else _cupy().asnumpy(array))
+
+
+@contextmanager
+def on_device(device: str) -> Iterator[ModuleType]:
+    """Make new arrays on `device`: `with on_device("gpu:1") as xp: xp.zeros(3)`."""
+    device = canonical_device(device)
+    if device == "cpu":
+        yield np
+        return
+    cupy, number = _cupy(), int(device[4:])
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # CuPy's own exception type cannot be named without CuPy
+        raise RuntimeError(
+            f'device "{device}": CuPy is installed but finds no GPU it can use ({error}). '
+            "Install an NVIDIA driver; `python -m minidl.doctor` shows what is there."
+        ) from error
+    if number >= count:
+        raise ValueError(f'device "{device}": this machine has {count} GPU(s), numbered from 0')
+    with cupy.cuda.Device(number):
+        yield cupy
+
+
+def _cupy() -> ModuleType:
+    try:
+        import cupy  # optional: only a GPU needs it
+    except ImportError as error:
+        raise RuntimeError(
+            f"a GPU needs CuPy, which cannot be imported here ({error}). Install it with "
+            '`python -m pip install "minidl[gpu]"`; `python -m minidl.doctor` shows what is there.'
+        ) from error
+    return cupy
+
+
+def get_default_device() -> str:
+    """The device on which Tensors, parameters and random numbers are made when none is named."""
+    return _default_device
+
+
+def set_default_device(device: str) -> None:
+    """Make `device` the default for the whole program. The device is tried at once, so a missing GPU shows here."""
+    global _default_device
+    with on_device(device):
+        _default_device = canonical_device(device)
+
+
+@contextmanager
+def default_device(device: str) -> Iterator[None]:
+    """The default device for a block: `with minidl.default_device("gpu"): ...`."""
+    before = _default_device
+    set_default_device(device)
+    try:
+        yield
+    finally:
+        set_default_device(before)
+
+
+def manual_seed(seed: int) -> None:
+    """Start every device's random numbers anew from `seed`: same seed, same program, same numbers."""
+    global _seed
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"manual_seed: the seed must be an integer of at least 0, got {seed!r}")
+    _seed = int(seed)
+    _generators.clear()
+
+
+def generator(device: str) -> Any:
+    """The random number generator of `device` (numpy.random.Generator or its CuPy twin)."""
+    device = canonical_device(device)
+    if device not in _generators:
+        seed = int.from_bytes(os.urandom(4), "little") if _seed is None else _seed
+        with on_device(device) as xp:
+            _generators[device] = xp.random.default_rng(seed)
+    return _generators[device]
+
+
+@contextmanager
+def fixed_random(seed: int) -> Iterator[None]:
+    """Inside the block random numbers start from `seed`; afterwards they go on as if the block had not been."""
+    global _seed
+    before = _seed, dict(_generators)
+    try:
+        manual_seed(seed)
+        yield
+    finally:
+        _seed = before[0]
+        _generators.clear()
+        _generators.update(before[1])

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: how the heavy operations are computed. Nothing here knows of Tensors or gradients' graphs."""

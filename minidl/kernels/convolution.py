@@ -1,0 +1,153 @@
+"""Convolution and its two gradients, each a matrix product over patches that are made and used piece by piece.
+
+x: (N, H, W, C). weight: (KH, KW, C / groups, O). y: (N, OH, OW, O). With P = im2col(x), one row a place, the three are
+
+    y = P @ weight            weight gradient = P^T @ dy            dx = col2im(dy @ weight^T)
+
+`*_plain` computes exactly this line, over the whole batch at once. The others cut the batch into pieces: AlexNet's patches of
+128 images would take 2.7 GB in the second layer alone, a piece of them fits in a core's cache.
+"""
+
+from __future__ import annotations
+
+from minidl.backend import Array, get_array_module
+from minidl.kernels import parallel
+from minidl.kernels.im2col import col2im, im2col
+from minidl.kernels.window import Window
+
+# A piece of the weight gradient ends in adding a whole KH * KW * C x O matrix: it pays to have more rows between two additions.
+GRADIENT_CHUNK_BYTES = 4 * parallel.CHUNK_BYTES
+
+
+def conv2d_plain(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
+    """The definition: one matrix product a group."""
+    xp = get_array_module(x)
+    y = xp.concatenate([
+        im2col(x[..., inputs], window) @ _matrix(weight, outputs) for inputs, outputs in _towers(x.shape[3], weight, groups)
+    ], axis=-1)  # fmt: skip
+    return y if bias is None else y + bias
+
+
+def weight_gradient_plain(x: Array, dy: Array, window: Window, groups: int) -> Array:
+    """The definition: patches, transposed, times the gradient of the output. Returns (KH, KW, C / groups, O)."""
+    xp = get_array_module(x)
+    c, o = x.shape[3] // groups, dy.shape[3] // groups
+    columns = []
+    for g in range(groups):
+        patches = im2col(x[..., g * c : (g + 1) * c], window)
+        columns.append(patches.reshape(-1, patches.shape[3]).T @ dy[..., g * o : (g + 1) * o].reshape(-1, o))
+    return xp.concatenate(columns, axis=1).reshape(*window.kernel, c, groups * o)
+
+
+def input_gradient_plain(dy: Array, weight: Array, window: Window, groups: int, height: int, width: int) -> Array:
+    """The definition: every output's gradient goes back to its patch, and patches add up where they overlap."""
+    xp = get_array_module(dy)
+    towers = _towers(weight.shape[2] * groups, weight, groups)
+    return xp.concatenate([
+        col2im(dy[..., outputs] @ _matrix(weight, outputs).T, window, height, width) for _, outputs in towers
+    ], axis=-1)  # fmt: skip
+
+
+def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
+    """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
+    xp = get_array_module(x)
+    rows, columns = window.output_size(*x.shape[1:3])
+    y = xp.empty((x.shape[0], rows, columns, weight.shape[3]), xp.result_type(x, weight))
+    towers = [(inputs, outputs, _matrix(weight, outputs)) for inputs, outputs in _towers(x.shape[3], weight, groups)]
+
+    def multiply(piece: tuple[slice, slice]) -> None:
+        images, band = piece
+        image = window.padded(x[images], rows=band)
+        target = y[images, band].reshape(-1, y.shape[3])
+        for inputs, outputs, matrix in towers:
+            xp.matmul(_patches(image[..., inputs], window, band, columns), matrix, out=target[:, outputs])
+        if bias is not None:
+            target += bias
+
+    parallel.for_each(multiply, _pieces(x, weight, rows, columns, parallel.CHUNK_BYTES), xp)
+    return y
+
+
+def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
+    """x: (N, H, W, C), dy: (N, OH, OW, O). Returns the gradient of the weights, (KH, KW, C / groups, O)."""
+    xp = get_array_module(x)
+    _, rows, columns, o = dy.shape
+    c = x.shape[3] // groups
+    shape = (*window.kernel, c, o)
+    dtype = xp.result_type(x, dy)
+    like = xp.broadcast_to(xp.empty((), dtype), shape)  # only its shape is asked for
+    towers = _towers(x.shape[3], like, groups)
+
+    def accumulate(worker: int, pieces) -> Array:
+        total = xp.zeros((window.kernel[0] * window.kernel[1] * c, o), dtype)
+        product = parallel.scratch("product", (total.shape[0], o // groups), dtype, xp)
+        for images, band in pieces:
+            image = window.padded(x[images], rows=band)
+            gradient = dy[images, band].reshape(-1, o)
+            for inputs, outputs in towers:
+                patches = _patches(image[..., inputs], window, band, columns)
+                xp.matmul(patches.T, gradient[:, outputs], out=product)
+                total[:, outputs] += product
+        return total
+
+    totals = parallel.share(accumulate, _pieces(x, like, rows, columns, GRADIENT_CHUNK_BYTES), xp)
+    return sum(totals[1:], totals[0]).reshape(shape)
+
+
+def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height: int, width: int) -> Array:
+    """dy: (N, OH, OW, O). Returns the gradient of the input, (N, height, width, C).
+
+    With stride 1 it is a convolution of `dy` with the weights turned by 180 degrees: a gather, where col2im is a scatter.
+    """
+    (eh, ew), ((top, _), (left, _)) = window.extent, window.padding
+    below, behind = height + top - dy.shape[1], width + left - dy.shape[2]
+    if window.stride == (1, 1) and min(eh - 1 - top, ew - 1 - left, below, behind) >= 0:
+        back = Window(window.kernel, (1, 1), ((eh - 1 - top, below), (ew - 1 - left, behind)), window.dilation)
+        return conv2d(dy, _turned(weight, groups), None, back, groups)
+
+    xp = get_array_module(dy)
+    dx = xp.empty((dy.shape[0], height, width, weight.shape[2] * groups), xp.result_type(dy, weight))
+
+    def scatter(images: slice) -> None:
+        for inputs, outputs in _towers(dx.shape[3], weight, groups):
+            dx[images, :, :, inputs] = col2im(dy[images][..., outputs] @ _matrix(weight, outputs).T, window, height, width)
+
+    patch_bytes = dy.shape[1] * dy.shape[2] * weight[..., 0].nbytes
+    parallel.for_each(scatter, parallel.slices(len(dy), patch_bytes), xp)
+    return dx
+
+
+def _towers(channels: int, weight: Array, groups: int) -> list[tuple[slice, slice]]:
+    """The channels each group reads, and those it writes."""
+    c, o = channels // groups, weight.shape[3] // groups
+    return [(slice(g * c, (g + 1) * c), slice(g * o, (g + 1) * o)) for g in range(groups)]
+
+
+def _matrix(weight: Array, outputs: slice) -> Array:
+    """The weights of one group as (KH * KW * C / groups, O / groups)."""
+    return weight.reshape(-1, weight.shape[3])[:, outputs]
+
+
+def _turned(weight: Array, groups: int) -> Array:
+    """(KH, KW, C / groups, O) -> (KH, KW, O / groups, C): window turned by 180 degrees, input and output exchanged."""
+    kh, kw, c, o = weight.shape
+    towers = weight[::-1, ::-1].reshape(kh, kw, c, groups, o // groups)
+    return towers.transpose(0, 1, 4, 3, 2).reshape(kh, kw, o // groups, groups * c)
+
+
+def _patches(image: Array, window: Window, band: slice, columns: int) -> Array:
+    """im2col of a padded piece into scratch memory: (places, KH * KW * C)."""
+    view = window.view(image, band.stop - band.start, columns)
+    patches = parallel.scratch("patches", view.shape, image.dtype, get_array_module(image))
+    patches[...] = view
+    n, r, w = view.shape[:3]
+    return patches.reshape(n * r * w, -1)
+
+
+def _pieces(x: Array, weight: Array, rows: int, columns: int, chunk_bytes: int) -> list[tuple[slice, slice]]:
+    """(images, output rows) whose patches take about `chunk_bytes`: several images, or a band of one that is larger."""
+    row_bytes = columns * weight[..., 0].size * x.itemsize
+    if rows * row_bytes <= chunk_bytes:
+        return [(images, slice(0, rows)) for images in parallel.slices(len(x), rows * row_bytes, chunk_bytes)]
+    bands = parallel.slices(rows, row_bytes, chunk_bytes)
+    return [(slice(n, n + 1), band) for n in range(len(x)) for band in bands]

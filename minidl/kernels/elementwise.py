@@ -1,0 +1,29 @@
+"""Element-by-element work that is worth spreading over the cores."""
+
+from __future__ import annotations
+
+from minidl.backend import Array, get_array_module
+from minidl.kernels import parallel
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0); a NaN stays one."""
+    xp = get_array_module(x)
+    y = xp.empty(x.shape, x.dtype)
+    source, target = x.reshape(-1), y.reshape(-1)
+    parallel.for_each(lambda piece: xp.maximum(source[piece], 0, out=target[piece]), _pieces(source), xp)
+    return y
+
+
+def relu_backward(y: Array, gradient: Array) -> Array:
+    """`gradient` where the output `y` is positive, else 0."""
+    xp = get_array_module(y)
+    dx = xp.empty(y.shape, gradient.dtype)
+    output, source, target = y.reshape(-1), gradient.reshape(-1), dx.reshape(-1)
+    parallel.for_each(lambda p: xp.multiply(source[p], output[p] > 0, out=target[p]), _pieces(output), xp)
+    return dx
+
+
+def _pieces(x: Array) -> list[slice]:
+    # Below a few chunks waking the pool costs more than it saves.
+    return [slice(None)] if x.nbytes < parallel.CHUNK_BYTES else parallel.slices(x.size, x.itemsize)

@@ -1,0 +1,101 @@
+"""Work in pieces that stay in the cache, one worker a core.
+
+NumPy computes on one core and lets other Python threads run meanwhile (it releases the interpreter's lock). So the large
+operations cut their arrays into pieces of about `CHUNK_BYTES` and hand them to a pool of threads; each piece is copied,
+multiplied and written while it is in that core's cache. Inside the pool BLAS uses one thread, or the pools would compete.
+
+Which worker does which piece is fixed beforehand: sums are then added in the same order in every run.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from math import prod
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+Piece = TypeVar("Piece")
+
+CHUNK_BYTES = 1 << 20  # half of a core's second-level cache, leaving room for weights and results
+
+
+@cache
+def worker_count() -> int:
+    """How many threads the pool has: OMP_NUM_THREADS if it is set, else the cores this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(worker_count(), thread_name_prefix="minidl")
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork: the child makes its own
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+class _Local(threading.local):
+    inside_pool = False
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, np.ndarray] = {}
+
+
+_local = _Local()
+
+
+def for_each(task: Callable[[Piece], None], pieces: Sequence[Piece], xp: ModuleType) -> None:
+    """`task(piece)` for every piece: on the pool with NumPy, one after the other with CuPy, which is parallel by itself."""
+    share(lambda worker, mine: [task(piece) for piece in mine], pieces, xp)
+
+
+def share(task: Callable[[int, Sequence[Piece]], Any], pieces: Sequence[Piece], xp: ModuleType) -> list[Any]:
+    """`task(worker, its pieces)` for every worker, each taking a run of neighbouring pieces; returns their results in order."""
+    workers = min(worker_count() if xp is np else 1, len(pieces))
+    if workers <= 1 or _local.inside_pool:
+        return [task(0, pieces)]
+    cuts = [len(pieces) * i // workers for i in range(workers + 1)]
+
+    def run(worker: int) -> Any:
+        _local.inside_pool = True
+        return task(worker, pieces[cuts[worker] : cuts[worker + 1]])
+
+    with _blas().limit(limits=1):
+        return list(_pool().map(run, range(workers)))
+
+
+def slices(total: int, item_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> list[slice]:
+    """0..total cut into slices of about `chunk_bytes` each, and at least one a worker where there are enough items."""
+    step = max(1, min(chunk_bytes // max(1, item_bytes), -(-total // worker_count())))
+    return [slice(start, min(start + step, total)) for start in range(0, total, step)]
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: Any, xp: ModuleType) -> Any:
+    """An array whose content is left over from before, to be written and read within one piece of work.
+
+    With NumPy every thread keeps one buffer a name: fresh memory would cost a page fault every 4 kB. CuPy's memory pool does
+    the same by itself.
+    """
+    if xp is not np:
+        return xp.empty(shape, dtype)
+    dtype = np.dtype(dtype)
+    size = prod(shape) * dtype.itemsize
+    buffer = _local.buffers.get(name)
+    if buffer is None or buffer.nbytes < size:
+        buffer = _local.buffers[name] = np.empty(size, np.uint8)
+    return buffer[:size].view(dtype).reshape(shape)

@@ -1,0 +1,1 @@
+"""The operations of networks, one family a file: what each means, what it refuses, and its derivative."""

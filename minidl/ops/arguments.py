@@ -1,0 +1,64 @@
+"""From the arguments that people write (`stride=2, padding=(1, 2)`) to a `Window`, with the errors that say what was wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl.kernels.window import Pair, Window
+from minidl.tensor import Tensor
+
+IntOrPair = int | tuple[int, int]
+Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
+
+
+def pair(operation: str, name: str, value: Any, least: int) -> Pair:
+    """An int or (vertical, horizontal) as a pair of ints of at least `least`."""
+    values = (value, value) if isinstance(value, (int, np.integer)) else value
+    if (
+        not isinstance(values, (tuple, list))
+        or len(values) != 2
+        or any(isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < least for v in values)
+    ):
+        raise ValueError(f"{operation}: {name} must be an int of at least {least} or a pair of them, got {value!r}")
+    return int(values[0]), int(values[1])
+
+
+def padding_pairs(operation: str, value: Any) -> tuple[Pair, Pair]:
+    """An int, (vertical, horizontal) or ((top, bottom), (left, right)) as the last of these."""
+    if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (tuple, list)) for v in value):
+        return pair(operation, "padding (top, bottom)", value[0], 0), pair(operation, "padding (left, right)", value[1], 0)
+    vertical, horizontal = pair(operation, "padding", value, 0)
+    return (vertical, vertical), (horizontal, horizontal)
+
+
+def check_images(operation: str, x: Tensor) -> None:
+    """Images are floating-point N, H, W, C."""
+    check_tensor(operation, "x", x)
+    if x.ndim != 4:
+        raise ValueError(
+            f"{operation}: x must have 4 axes (N, H, W, C), got shape {x.shape}"
+            + ("; a single image becomes a batch with x.reshape(1, *x.shape)" if x.ndim == 3 else "")
+        )
+    if x.dtype.kind != "f":
+        raise TypeError(f"{operation}: x must be floating point, got {x.dtype} of shape {x.shape}; convert with .astype('float32')")
+
+
+def check_tensor(operation: str, name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{operation}: {name} must be a Tensor, got {type(value).__module__}.{type(value).__name__}; wrap it with minidl.Tensor"
+        )
+
+
+def check_fit(operation: str, window: Window, x: Tensor) -> None:
+    """The window must find at least one place in the padded image."""
+    _, height, width, _ = x.shape
+    if min(window.output_size(height, width)) < 1:
+        (top, bottom), (left, right) = window.padding
+        (eh, ew) = window.extent
+        raise ValueError(
+            f"{operation}: the window of {eh}x{ew} pixels (kernel {window.kernel}, dilation {window.dilation}) does not fit into x of "
+            f"shape {x.shape}, {height + top + bottom}x{width + left + right} with padding; use a smaller kernel or more padding"
+        )

@@ -1,0 +1,32 @@
+"""Dropout (Hinton et al. 2012; Krizhevsky et al. 2012, section 4.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidl import backend
+from minidl.backend import get_array_module
+from minidl.ops.arguments import check_tensor
+from minidl.tensor import Tensor, wrap
+
+
+def dropout(x: Tensor, p: float = 0.5, training: bool = True, inverted: bool = True) -> Tensor:
+    """Set every element to 0 with probability `p` while training, so that no unit can rely on another's presence.
+
+    Both scalings give test time the expectation of training time. inverted=True, as is usual today: the survivors are multiplied
+    by 1 / (1 - p) in training and nothing happens at test time. inverted=False, as the paper does: nothing in training, and at
+    test time all outputs are multiplied by 1 - p.
+    x: any shape. Masks come from the generator of x's device (`minidl.manual_seed`). Raises ValueError unless 0 <= p < 1.
+    """
+    check_tensor("dropout", "x", x)
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: p is the probability of dropping a unit, at least 0 and less than 1; got {p!r}")
+    if not training:
+        return x if inverted or p == 0 else x * (1 - p)
+    if p == 0:
+        return x
+    # 2 ** -32 is finer than anyone's p: thirty-two random bits an element say enough, and cost half of a float64.
+    keep = backend.generator(x.device).random(x.shape, dtype=np.float32) >= p
+    xp = get_array_module(keep)
+    mask = keep.astype(x.dtype) if not inverted else xp.multiply(keep, 1 / (1 - p), dtype=x.dtype)
+    return x * wrap(mask)

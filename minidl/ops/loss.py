@@ -1,0 +1,119 @@
+"""Loss functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl import backend
+from minidl.backend import Array, get_array_module
+from minidl.ops.activation import softmax
+from minidl.ops.arguments import check_tensor
+from minidl.tensor import Function, Tensor, wrap
+
+
+def cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
+    """Softmax cross-entropy, fused: -log softmax(logits)[label], finite for logits of any size.
+
+    logits: (N, K), floating point. labels: (N,) integers 0..K-1, a Tensor or an array.
+    label_smoothing: the target is 1 - label_smoothing on the label plus label_smoothing / K on every class.
+    reduction: "mean", "sum", or "none" for the losses of the N items.
+    The gradient is (softmax(logits) - target) / N. Raises ValueError for shapes that do not go together, labels out of range,
+    NaN among the logits; TypeError for labels that are no integers. (On a GPU the values are not looked at, that would stop the
+    device: a label out of range makes the loss NaN instead.)
+    """
+    check_tensor("cross_entropy", "logits", logits)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing!r}")
+    indices = _labels("cross_entropy", logits, labels)
+    return _reduced("cross_entropy", CrossEntropy(indices, label_smoothing)(logits), reduction)
+
+
+class CrossEntropy(Function):
+    """(N, K) -> (N,)."""
+
+    def __init__(self, labels: Array, smoothing: float) -> None:
+        self.labels, self.smoothing = labels, smoothing
+
+    def forward(self, logits):
+        xp = get_array_module(logits)
+        k = logits.shape[1]
+        target = (xp.arange(k) == self.labels[:, None]).astype(logits.dtype)
+        target *= 1 - self.smoothing
+        target += self.smoothing / k
+        # A label that is no class has an all but empty row: its loss must not look like a number.
+        target = xp.where(((self.labels < 0) | (self.labels >= k))[:, None], xp.asarray(np.nan, logits.dtype), target)
+        self.target = target
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        log_sum = xp.log(xp.exp(shifted).sum(axis=1))
+        # Infinite logits of other classes times a target of 0 would be NaN.
+        return log_sum - (xp.where(target == 0, 0, shifted) * target).sum(axis=1)
+
+    def backward(self, gradient):
+        (logits,) = self.inputs
+        return (softmax(logits) - wrap(self.target)) * gradient.reshape(-1, 1)
+
+
+def nll_loss(log_probabilities: Tensor, labels: Any, reduction: str = "mean") -> Tensor:
+    """Minus the log-probability of the right class; `cross_entropy(x)` is `nll_loss(log_softmax(x))`.
+
+    log_probabilities: (N, K), floating point. labels: (N,) integers 0..K-1. reduction: "mean", "sum" or "none".
+    """
+    check_tensor("nll_loss", "log_probabilities", log_probabilities)
+    indices = _labels("nll_loss", log_probabilities, labels)
+    rows = get_array_module(indices).arange(len(indices))
+    return _reduced("nll_loss", -log_probabilities[wrap(rows), wrap(indices)], reduction)
+
+
+def mse_loss(prediction: Tensor, target: Any, reduction: str = "mean") -> Tensor:
+    """The squared difference of two Tensors of one shape. reduction: "mean", "sum" or "none"."""
+    check_tensor("mse_loss", "prediction", prediction)
+    target = target if isinstance(target, Tensor) else Tensor(target, device=prediction.device)
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"mse_loss: prediction has shape {prediction.shape}, target {target.shape}; they must be equal, "
+            "because broadcasting would silently compare everything with everything"
+        )
+    difference = prediction - target
+    return _reduced("mse_loss", difference * difference, reduction)
+
+
+def _labels(operation: str, logits: Tensor, labels: Any) -> Array:
+    """`labels` as an integer array on the device of `logits`, checked."""
+    if logits.ndim != 2 or logits.dtype.kind != "f":
+        raise ValueError(f"{operation}: expected floating-point scores of shape (N, classes), got {logits.dtype} of shape {logits.shape}")
+    if 0 in logits.shape:
+        raise ValueError(f"{operation}: scores of shape {logits.shape} are empty")
+    given = labels._array if isinstance(labels, Tensor) else labels if backend.is_array(labels) else np.asarray(labels)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"{operation}: labels must be integers (class numbers), got {given.dtype} of shape {given.shape}")
+    if given.shape != logits.shape[:1]:
+        raise ValueError(f"{operation}: {logits.shape[0]} rows of scores need labels of shape ({logits.shape[0]},), got {given.shape}")
+    k = logits.shape[1]
+    if isinstance(given, np.ndarray):
+        wrong = np.flatnonzero((given < 0) | (given >= k))
+        if len(wrong):
+            raise ValueError(
+                f"{operation}: labels[{wrong[0]}] is {given[wrong[0]]}, but scores of shape {logits.shape} have classes 0 to {k - 1}"
+            )
+    if isinstance(logits._array, np.ndarray):
+        wrong = np.flatnonzero(np.isnan(logits._array).any(axis=1))
+        if len(wrong):
+            raise ValueError(
+                f"{operation}: {len(wrong)} of {len(logits)} rows of scores contain NaN, the first is row {wrong[0]}; "
+                "training has diverged (try a smaller learning rate) or the input has NaN in it"
+            )
+    if isinstance(labels, Tensor) and labels.device != logits.device:
+        raise ValueError(f"{operation}: inputs on different devices: {logits.device} and {labels.device}. Use .to(device).")
+    return backend.to_device(given.astype(np.int64, copy=False), logits.device)
+
+
+def _reduced(operation: str, losses: Tensor, reduction: str) -> Tensor:
+    if reduction == "mean":
+        return losses.mean()
+    if reduction == "sum":
+        return losses.sum()
+    if reduction == "none":
+        return losses
+    raise ValueError(f'{operation}: reduction must be "mean", "sum" or "none", got {reduction!r}')

@@ -1,0 +1,836 @@
+"""Tensor, Function and the core operations.
+
+A `Tensor` is an array that remembers the operation that made it. An operation is a `Function`: `forward` computes on plain
+arrays, `backward` carries a gradient back with Tensor operations, and therefore can itself be differentiated. What is here is
+arithmetic and the moving about of elements; everything a network needs beyond that is in `ops/`.
+
+Arrays are never changed in place: `Tensor(...)` copies, `.data` is a read-only view, and a new value is assigned
+(`w.data = w.data - lr * w.grad.data`). So two Tensors may share memory, and a value that `backward` will need cannot change
+unnoticed: assignments are counted, and `backward` refuses to use a value that was replaced after `forward` saw it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minidl import backend
+from minidl.autograd import backpropagate, recording
+from minidl.backend import Array, get_array_module
+
+Axis = int | tuple[int, ...] | None
+
+_clock = itertools.count()
+
+
+class Function:
+    """One operation in the graph. A subclass writes `forward` (arrays to array) and `backward` (Tensor to Tensors).
+
+    `backward(gradient)` returns one gradient for each input, in their order, or None for an input that needs none; a single
+    input's gradient may be returned bare. It finds its inputs in `self.inputs` and may use whatever `forward` stored on `self`.
+    An operation is used once: make a new object for each call.
+    """
+
+    inputs: tuple[Tensor, ...] | None = None
+    number: int
+    keeps_inputs = True  # False: backward needs only the shapes of its inputs, so their memory is let go
+    keeps_output = False  # True: backward uses self.output
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def forward(self, *arrays: Array) -> Array:
+        raise NotImplementedError(f"{self.name} must define forward(*arrays)")
+
+    def backward(self, gradient: Tensor) -> Tensor | None | tuple[Tensor | None, ...]:
+        raise NotImplementedError(f"{self.name} must define backward(gradient)")
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        try:
+            array = self.forward(*[t._array for t in inputs])
+        except Exception as error:
+            raise self._explained(error, inputs) from error
+        if recording.on:
+            for t in inputs:
+                if t.requires_grad:
+                    return self._record(inputs, array)
+        return wrap(array)
+
+    def _record(self, inputs: tuple[Tensor, ...], array: Array) -> Tensor:
+        self.number = next(_clock)
+        self.inputs = inputs if self.keeps_inputs else tuple([_husk(t) for t in inputs])
+        # A version only ever grows, so the sum stays the same only while none of them changes.
+        self.versions = sum([t._version for t in inputs])
+        output = wrap(array, True, self)
+        if self.keeps_output:
+            self.output_array = output._array
+        return output
+
+    @property
+    def output(self) -> Tensor:
+        """The result of `forward`, as part of the graph (and without a reference cycle)."""
+        return wrap(self.output_array, True, self)
+
+    def input_gradients(self, gradient: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """(input, its gradient) for every input that asks for one."""
+        assert self.inputs is not None
+        if sum([t._version for t in self.inputs]) != self.versions:
+            shapes = ", ".join(str(t.shape) for t in self.inputs)
+            raise RuntimeError(
+                f"{self.name}: an input (shapes {shapes}) was given a new value after this operation had used it, so its gradient "
+                "would be wrong. Call backward before changing values, or compute the result again."
+            )
+        gradients = self.backward(gradient)
+        if not isinstance(gradients, tuple):
+            gradients = (gradients,)
+        if len(gradients) != len(self.inputs):
+            raise RuntimeError(f"{self.name}.backward returned {len(gradients)} gradients for {len(self.inputs)} inputs")
+        for tensor, g in zip(self.inputs, gradients, strict=True):
+            if g is None or not tensor.requires_grad:
+                continue
+            if g._array.shape != tensor._array.shape:
+                raise RuntimeError(f"{self.name}.backward returned shape {g.shape} for an input of shape {tensor.shape}")
+            yield tensor, g if g._array.dtype == tensor._array.dtype else g.astype(tensor.dtype)
+
+    def release(self) -> None:
+        """Let go of everything the operation kept: inputs, saved arrays."""
+        self.__dict__.clear()
+
+    def _explained(self, error: Exception, inputs: tuple[Tensor, ...]) -> Exception:
+        what = ", ".join(f"{t.shape} {t.dtype} on {t.device}" for t in inputs)
+        if len({t.device for t in inputs}) > 1:
+            return ValueError(f"{self.name}: inputs on different devices: {what}. Move them together with .to(device).")
+        if isinstance(error, (ValueError, TypeError, IndexError)):
+            return type(error)(f"{self.name} of {what}: {error}")
+        return error
+
+
+def wrap(array: Array, requires_grad: bool = False, grad_fn: Function | None = None) -> Tensor:
+    """A Tensor around an array that nobody else will change: no copy, no checks."""
+    tensor = Tensor.__new__(Tensor)
+    tensor._array = np.asarray(array) if isinstance(array, np.generic) else array
+    tensor._version = 0
+    tensor.grad = None
+    tensor._requires_grad = requires_grad
+    tensor.grad_fn = grad_fn
+    return tensor
+
+
+def _husk(tensor: Tensor) -> Tensor:
+    """`tensor` without its values: place in the graph, shape and dtype stay, the memory goes."""
+    if tensor.grad_fn is None and tensor.requires_grad:
+        return tensor  # a leaf must stay itself: its .grad is what backward is for
+    array = tensor._array
+    xp = get_array_module(array)
+    fill = np.nan if array.dtype.kind == "f" else 0
+    husk = wrap(xp.broadcast_to(xp.full((), fill, array.dtype), array.shape), tensor.requires_grad, tensor.grad_fn)
+    husk._version = tensor._version
+    return husk
+
+
+class Tensor:
+    """An array that can be differentiated.
+
+    data: anything NumPy makes an array of, an array of either library, or a Tensor; always copied. Python floats become
+    float32; float arrays keep their dtype; integers and booleans keep theirs.
+    requires_grad: whether `backward` should leave the gradient in `.grad`; only floating-point Tensors can.
+    device: "cpu", "gpu", "gpu:1"; by default a CuPy array stays where it is and all else goes to the default device.
+    """
+
+    __slots__ = ("_array", "_version", "grad", "_requires_grad", "grad_fn", "__weakref__")
+    __array_ufunc__ = None  # `array + tensor` is ours to answer, not NumPy's
+
+    _array: Array
+    _version: int
+    grad: Tensor | None
+    grad_fn: Function | None
+
+    def __init__(self, data: Any, requires_grad: bool = False, device: str | None = None) -> None:
+        self._array = _new_array(data, device)
+        self._version = 0
+        self.grad = None
+        self.grad_fn = None
+        self._requires_grad = False
+        self.requires_grad = requires_grad
+
+    # What it is
+
+    @property
+    def data(self) -> Array:
+        """The array itself, on its device; read-only, because a change behind the graph's back would falsify gradients.
+
+        Assign to it to give the Tensor a new value of the same shape (it is copied and keeps the Tensor's dtype). CuPy has no
+        read-only arrays: on a GPU, not writing into it is up to you.
+        """
+        if not isinstance(self._array, np.ndarray):
+            return self._array
+        view = self._array.view()
+        view.flags.writeable = False
+        return view
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        array = _new_array(value, self.device)
+        if array.shape != self.shape:
+            raise ValueError(f"data: cannot assign shape {array.shape} to a Tensor of shape {self.shape}")
+        self._array = array.astype(self.dtype, copy=False)
+        self._version += 1
+
+    def _writable(self) -> Array:
+        """The array, to be changed in place: for optimisers, which own the parameters while they step."""
+        self._version += 1
+        return self._array
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and self._array.dtype.kind != "f":
+            raise TypeError(
+                f"requires_grad: only floating-point Tensors have gradients, this one is {self.dtype} of shape {self.shape}; "
+                "convert it first, e.g. with .astype('float32')"
+            )
+        if not value and self.grad_fn is not None:
+            raise ValueError(f"requires_grad: this Tensor is the result of {self.grad_fn.name}; use .detach() to cut it off")
+        self._requires_grad = bool(value)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._array.ndim
+
+    @property
+    def size(self) -> int:
+        return self._array.size
+
+    @property
+    def device(self) -> str:
+        return backend.device_of(self._array)
+
+    @property
+    def T(self) -> Tensor:
+        return self.transpose()
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a Tensor of shape () has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"a Tensor of shape {self.shape} is neither true nor false; reduce it to one element first")
+        return bool(self._array)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.numpy() if dtype is None else self.numpy().astype(dtype, copy=False)
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=200, edgeitems=3)
+        notes = [f"shape={self.shape}", f"dtype={self.dtype}", f"device={self.device}"]
+        if self.grad_fn is not None:
+            notes.append(f"from={self.grad_fn.name}")
+        elif self.requires_grad:
+            notes.append("requires_grad=True")
+        return f"{type(self).__name__}({values}, {', '.join(notes)})"
+
+    # Out of the graph
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the values as a NumPy array, from whichever device."""
+        return np.array(backend.to_device(self._array, "cpu"))
+
+    def item(self) -> float | int | bool:
+        """The one element of a Tensor of size 1, as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item: the Tensor has shape {self.shape}, not one element")
+        return self._array.item()
+
+    def detach(self) -> Tensor:
+        """The same values with no past: no gradient flows through."""
+        return wrap(self._array)
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the gradient of this Tensor with respect to every leaf it was computed from to that leaf's `.grad`.
+
+        gradient: d(final result)/d(this Tensor), same shape; may be left out when this Tensor has one element.
+        retain_graph: keep the graph, so that `backward` can be called again.
+        create_graph: record the way back as well, for second derivatives (and keep the graph).
+        Raises ValueError if the Tensor has no past, or needs a `gradient` or another shape of it; RuntimeError if its graph was
+        freed already.
+        """
+        if not self.requires_grad:
+            raise ValueError(
+                f"backward: this Tensor of shape {self.shape} depends on nothing with requires_grad=True "
+                "(or was computed under no_grad, or detached)"
+            )
+        if gradient is None:
+            if self.size != 1:
+                raise ValueError(
+                    f"backward: the gradient of a Tensor of shape {self.shape} is not defined by itself; make it a scalar, e.g. with "
+                    ".sum() or .mean(), or pass gradient= of the same shape"
+                )
+            gradient = ones_like(self)
+        else:
+            gradient = as_tensor(gradient, self)
+        if gradient.shape != self.shape:
+            raise ValueError(f"backward: gradient has shape {gradient.shape}, the Tensor {self.shape}")
+        backpropagate([self], [gradient], retain_graph=retain_graph, create_graph=create_graph)
+
+    def to(self, device: str) -> Tensor:
+        """This Tensor on `device`; gradients flow back to where it came from."""
+        device = backend.canonical_device(device)
+        return self if device == self.device else ToDevice(device)(self)
+
+    def astype(self, dtype: Any) -> Tensor:
+        """This Tensor in another dtype; between floating-point types gradients flow back."""
+        dtype = np.dtype(dtype)
+        if dtype == self.dtype:
+            return self
+        if dtype.kind != "f" or self.dtype.kind != "f":
+            return wrap(self._array.astype(dtype))
+        return AsType(dtype)(self)
+
+    # Arithmetic, with NumPy's broadcasting
+
+    def __add__(self, other: Any) -> Tensor:
+        return _binary(Add, self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return _binary(Add, self, other)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _binary(Subtract, self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return Subtract()(as_tensor(other, self), self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _binary(Multiply, self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return _binary(Multiply, self, other)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return _binary(Divide, self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return Divide()(as_tensor(other, self), self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return matmul(as_tensor(other, self), self)
+
+    def __neg__(self) -> Tensor:
+        return Negative()(self)
+
+    def __pow__(self, exponent: float) -> Tensor:
+        if not isinstance(exponent, (int, float, np.number)):
+            raise TypeError(f"power: the exponent must be a number, got {type(exponent).__name__}; use (b * a.log()).exp()")
+        return Power(exponent)(self)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return GetItem(_index(index, get_array_module(self._array)))(self)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError(
+            "a Tensor cannot be changed in place: an operation may still need the old values for its gradient. "
+            "Use minidl.where to build a new one, or assign a whole new array to .data"
+        )
+
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return self._compare("equal", other)
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return self._compare("not_equal", other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return self._compare("less", other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return self._compare("less_equal", other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return self._compare("greater", other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return self._compare("greater_equal", other)
+
+    def _compare(self, name: str, other: Any) -> Tensor:
+        other = as_tensor(other, self)
+        if other.device != self.device:
+            raise ValueError(f"{name}: inputs on different devices: {self.device} and {other.device}. Use .to(device).")
+        return wrap(getattr(get_array_module(self._array), name)(self._array, other._array))
+
+    # Shape
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in another shape; one -1 is worked out. `x.reshape(2, -1)` or `x.reshape((2, -1))`."""
+        return Reshape(_unpacked(shape))(self)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """The axes in another order; none given: reversed."""
+        return Transpose(_unpacked(axes) or tuple(range(self.ndim))[::-1])(self)
+
+    # Reduction and element by element
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The sum over `axis` (an integer, several, or None for all)."""
+        return Sum(_axes(axis, self), keepdims)(self)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The mean over `axis` (an integer, several, or None for all)."""
+        axes = _axes(axis, self)
+        return self.sum(axes, keepdims) * (1 / max(1, int(np.prod([self.shape[a] for a in axes]))))
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The maximum over `axis`; of equal maxima the first takes the whole gradient."""
+        return _maximum(self, axis, keepdims)
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The minimum over `axis`; of equal minima the first takes the whole gradient."""
+        return -_maximum(-self, axis, keepdims)
+
+    def argmax(self, axis: int | None = None) -> Tensor:
+        """The index of the (first) maximum along `axis`, or in the flattened Tensor; integers, no gradient."""
+        return wrap(get_array_module(self._array).argmax(self._array, axis=axis))
+
+    def exp(self) -> Tensor:
+        return Exp()(self)
+
+    def log(self) -> Tensor:
+        return Log()(self)
+
+    def sqrt(self) -> Tensor:
+        return Sqrt()(self)
+
+
+# Making Tensors
+
+
+def tensor(data: Any, requires_grad: bool = False, device: str | None = None) -> Tensor:
+    """A Tensor of `data`: the same as `Tensor(data, ...)`, for those whose fingers know `torch.tensor`."""
+    return Tensor(data, requires_grad, device)
+
+
+def _new_array(data: Any, device: str | None) -> Array:
+    """A fresh array of `data` on `device`; Python floats become float32."""
+    if isinstance(data, Tensor):
+        data = data._array
+    if device is None:
+        device = backend.get_default_device() if get_array_module(data) is np else backend.device_of(data)
+    if backend.is_array(data):
+        moved = backend.to_device(data, device)
+        return moved.copy() if moved is data else moved
+    array = np.array([float(x) if isinstance(x, Tensor) else x for x in data] if isinstance(data, (list, tuple)) else data)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"a Tensor holds numbers; {type(data).__name__} gives an array of dtype {array.dtype}")
+    if array.dtype == np.float64 and not isinstance(data, np.generic):
+        array = array.astype(np.float32)
+    return backend.to_device(array, device)
+
+
+def as_tensor(value: Any, like: Tensor) -> Tensor:
+    """`value` as a Tensor to go with `like`: itself if it is one; a number takes the dtype and device of `like`.
+
+    An array of the other library, or a Tensor on another device, is not moved: the operation will say so.
+    """
+    if isinstance(value, Tensor):
+        return value
+    array = like._array
+    if isinstance(value, (int, float)):
+        dtype = array.dtype
+        if isinstance(value, float) and dtype.kind != "f":
+            dtype = np.dtype(np.float32)
+        elif dtype.kind == "b" and not isinstance(value, bool):
+            dtype = np.dtype(np.int64)
+        if isinstance(array, np.ndarray):
+            return wrap(np.asarray(value, dtype))
+        with backend.on_device(like.device) as xp:
+            return wrap(xp.asarray(value, dtype))
+    if backend.is_array(value) and get_array_module(value) is not get_array_module(array):
+        raise TypeError(
+            f"a {type(value).__module__}.ndarray of shape {value.shape} meets a Tensor on {like.device}: "
+            "make it a Tensor there first, Tensor(array, device=...)"
+        )
+    return Tensor(value, device=like.device)
+
+
+def ones_like(other: Tensor) -> Tensor:
+    """Ones with the shape, dtype and device of `other`."""
+    return wrap(get_array_module(other._array).ones_like(other._array))
+
+
+def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], create_graph: bool = False) -> Any:
+    """The gradient of `outputs` with respect to `inputs`, returned instead of added to `.grad`.
+
+    outputs: a Tensor of one element, or several (their gradients add up); inputs: a Tensor or several.
+    Returns a Tensor for a Tensor, a list for several. With `create_graph` the result can be differentiated again; otherwise
+    the graph is freed. Raises ValueError for an output that is not a scalar and for an input the outputs do not depend on.
+    """
+    ends = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    starts = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    for i, t in enumerate(ends):
+        if t.size != 1:
+            raise ValueError(f"grad: outputs[{i}] has shape {t.shape}, not one element; reduce it, e.g. with .sum()")
+    results = backpropagate(ends, [ones_like(t) for t in ends], wanted=starts, create_graph=create_graph)
+    for i, (t, result) in enumerate(zip(starts, results, strict=True)):
+        if result is None:
+            why = "it does not require a gradient" if not t.requires_grad else "the outputs do not depend on it"
+            raise ValueError(f"grad: no gradient for inputs[{i}] of shape {t.shape}: {why}")
+    return results[0] if isinstance(inputs, Tensor) else results
+
+
+# Arithmetic
+
+
+def _binary(operation: type[Function], a: Tensor, b: Any) -> Tensor:
+    return operation()(a, b if isinstance(b, Tensor) else as_tensor(b, a))
+
+
+class Add(Function):
+    def forward(self, a, b):
+        return a + b
+
+    def backward(self, gradient):
+        a, b = self.inputs
+        return sum_to(gradient, a.shape), sum_to(gradient, b.shape)
+
+
+class Subtract(Function):
+    def forward(self, a, b):
+        return a - b
+
+    def backward(self, gradient):
+        a, b = self.inputs
+        return sum_to(gradient, a.shape), sum_to(-gradient, b.shape) if b.requires_grad else None
+
+
+class Multiply(Function):
+    def forward(self, a, b):
+        return a * b
+
+    def backward(self, gradient):
+        a, b = self.inputs
+        return (
+            sum_to(gradient * b, a.shape) if a.requires_grad else None,
+            sum_to(gradient * a, b.shape) if b.requires_grad else None,
+        )
+
+
+class Divide(Function):
+    def forward(self, a, b):
+        return a / b
+
+    def backward(self, gradient):
+        a, b = self.inputs
+        over_b = gradient / b
+        return sum_to(over_b, a.shape), sum_to(-over_b * a / b, b.shape) if b.requires_grad else None
+
+
+class Negative(Function):
+    def forward(self, x):
+        return -x
+
+    def backward(self, gradient):
+        return -gradient
+
+
+class Power(Function):
+    """x ** exponent, the exponent a plain number."""
+
+    def __init__(self, exponent: float) -> None:
+        self.exponent = float(exponent)
+
+    def forward(self, x):
+        # Written out, because NumPy's general power takes twenty times as long as a product.
+        return x * x if self.exponent == 2 else x**self.exponent
+
+    def backward(self, gradient):
+        (x,) = self.inputs
+        if self.exponent == 0:  # 0 * x ** -1 would be NaN at 0
+            return gradient * 0.0
+        return gradient * self.exponent if self.exponent == 1 else gradient * (x ** (self.exponent - 1) * self.exponent)
+
+
+class Exp(Function):
+    keeps_inputs, keeps_output = False, True
+
+    def forward(self, x):
+        return get_array_module(x).exp(x)
+
+    def backward(self, gradient):
+        return gradient * self.output
+
+
+class Log(Function):
+    def forward(self, x):
+        return get_array_module(x).log(x)
+
+    def backward(self, gradient):
+        return gradient / self.inputs[0]
+
+
+class Sqrt(Function):
+    keeps_inputs, keeps_output = False, True
+
+    def forward(self, x):
+        return get_array_module(x).sqrt(x)
+
+    def backward(self, gradient):
+        return gradient / (self.output * 2.0)
+
+
+def matmul(a: Tensor, b: Any) -> Tensor:
+    """The matrix product with the rules of `numpy.matmul`: (..., n, k) @ (..., k, m) -> (..., n, m); vectors are allowed."""
+    b = as_tensor(b, a)
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(f"matmul: shapes {a.shape} and {b.shape}: a scalar is no matrix; use *")
+    if a.ndim == 1:
+        product = matmul(a.reshape(1, -1), b)
+        return product.reshape(product.shape[:-2] + product.shape[-1:] if b.ndim > 1 else ())
+    if b.ndim == 1:
+        return matmul(a, b.reshape(-1, 1)).reshape(a.shape[:-1])
+    if a.ndim > 2 and b.ndim == 2 and a.shape[-1] == b.shape[0]:
+        # One large product instead of many small ones, and no weight gradient per item of the batch.
+        return MatMul()(a.reshape(-1, a.shape[-1]), b).reshape(a.shape[:-1] + b.shape[1:])
+    return MatMul()(a, b)
+
+
+class MatMul(Function):
+    def forward(self, a, b):
+        if a.shape[-1] != b.shape[-2]:
+            raise ValueError(f"the {a.shape[-1]} columns of the first do not meet the {b.shape[-2]} rows of the second")
+        return a @ b
+
+    def backward(self, gradient):
+        a, b = self.inputs
+        return (
+            sum_to(MatMul()(gradient, _swap(b)), a.shape) if a.requires_grad else None,
+            sum_to(MatMul()(_swap(a), gradient), b.shape) if b.requires_grad else None,
+        )
+
+
+def _swap(x: Tensor) -> Tensor:
+    return x.transpose(*range(x.ndim - 2), -1, -2)
+
+
+# Shape
+
+
+def _unpacked(values: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
+
+
+class Reshape(Function):
+    keeps_inputs = False
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def forward(self, x):
+        return x.reshape(self.shape)
+
+    def backward(self, gradient):
+        return gradient.reshape(self.inputs[0].shape)
+
+
+class Transpose(Function):
+    keeps_inputs = False
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        self.axes = axes
+
+    def forward(self, x):
+        return x.transpose(self.axes)
+
+    def backward(self, gradient):
+        return gradient.transpose(tuple(int(i) for i in np.argsort([a % len(self.axes) for a in self.axes])))
+
+
+def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`x` repeated to `shape` by NumPy's broadcasting rules."""
+    return x if x.shape == shape else BroadcastTo(shape)(x)
+
+
+def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`x` summed down to `shape`: what broadcasting repeated on the way forward, the gradient adds up on the way back."""
+    return x if x._array.shape == shape else SumTo(shape)(x)
+
+
+class BroadcastTo(Function):
+    keeps_inputs = False
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def forward(self, x):
+        return get_array_module(x).broadcast_to(x, self.shape)
+
+    def backward(self, gradient):
+        return sum_to(gradient, self.inputs[0].shape)
+
+
+class SumTo(Function):
+    keeps_inputs = False
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def forward(self, x):
+        extra = x.ndim - len(self.shape)
+        repeated = [i + extra for i, n in enumerate(self.shape) if n == 1 and x.shape[i + extra] != 1]
+        return x.sum(axis=(*range(extra), *repeated), keepdims=True).reshape(self.shape)
+
+    def backward(self, gradient):
+        return broadcast_to(gradient, self.inputs[0].shape)
+
+
+def _index(index: Any, xp: Any) -> Any:
+    """An index as the arrays' library wants it: Tensors, lists and NumPy arrays become its arrays."""
+    if isinstance(index, tuple):
+        return tuple(_index(i, xp) for i in index)
+    if isinstance(index, Tensor):
+        return index._array
+    if isinstance(index, (list, np.ndarray)):
+        return xp.asarray(np.asarray(index, None if len(index) else int))
+    return index
+
+
+class GetItem(Function):
+    keeps_inputs = False
+
+    def __init__(self, index: Any) -> None:
+        self.index = index
+
+    def forward(self, x):
+        return x[self.index]
+
+    def backward(self, gradient):
+        return PutItem(self.index, self.inputs[0].shape)(gradient)
+
+
+class PutItem(Function):
+    """Zeros, with the input added at `index`: the transpose of GetItem. An element that was taken twice receives twice."""
+
+    keeps_inputs = False
+
+    def __init__(self, index: Any, shape: tuple[int, ...]) -> None:
+        self.index, self.shape = index, shape
+
+    def forward(self, x):
+        xp = get_array_module(x)
+        zeros = xp.zeros(self.shape, x.dtype)
+        parts = self.index if isinstance(self.index, tuple) else (self.index,)
+        if any(backend.is_array(part) and part.dtype.kind != "b" for part in parts):
+            xp.add.at(zeros, self.index, x)
+        else:
+            zeros[self.index] = x  # slices, integers and masks take no element twice
+        return zeros
+
+    def backward(self, gradient):
+        return GetItem(self.index)(gradient)
+
+
+# Reductions
+
+
+def _axes(axis: Axis, x: Tensor) -> tuple[int, ...]:
+    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    for a in axes:
+        if not -x.ndim <= a < x.ndim:
+            raise ValueError(f"axis {a} of a Tensor of shape {x.shape}, which has {x.ndim} axes")
+    positive = tuple(a % x.ndim for a in axes)
+    if len(set(positive)) < len(positive):
+        raise ValueError(f"axis {axis} names an axis twice")
+    return positive
+
+
+class Sum(Function):
+    keeps_inputs = False
+
+    def __init__(self, axes: tuple[int, ...], keepdims: bool) -> None:
+        self.axes, self.keepdims = axes, keepdims
+
+    def forward(self, x):
+        return x.sum(axis=self.axes, keepdims=self.keepdims)
+
+    def backward(self, gradient):
+        shape = self.inputs[0].shape
+        if not self.keepdims:
+            gradient = gradient.reshape(tuple(1 if a in self.axes else n for a, n in enumerate(shape)))
+        return broadcast_to(gradient, shape)
+
+
+def _maximum(x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
+    axes = _axes(axis, x)
+    others = tuple(a for a in range(x.ndim) if a not in axes)
+    rows = x.transpose(others + axes) if others + axes != tuple(range(x.ndim)) else x
+    best = RowMax()(rows.reshape(*[x.shape[a] for a in others], int(np.prod([x.shape[a] for a in axes]))))
+    return best.reshape(tuple(1 if a in axes else n for a, n in enumerate(x.shape))) if keepdims else best
+
+
+class RowMax(Function):
+    """The maximum along the last axis; `first` marks the element that gave it."""
+
+    keeps_inputs = False
+
+    def forward(self, x):
+        xp = get_array_module(x)
+        if not x.shape[-1]:
+            raise ValueError("no elements to take the maximum of")
+        self.first = xp.arange(x.shape[-1]) == xp.expand_dims(x.argmax(axis=-1), -1)
+        return x.max(axis=-1)
+
+    def backward(self, gradient):
+        return gradient.reshape(*gradient.shape, 1) * wrap(self.first.astype(gradient.dtype))
+
+
+# Between dtypes and devices
+
+
+class AsType(Function):
+    keeps_inputs = False
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self.dtype = dtype
+
+    def forward(self, x):
+        return x.astype(self.dtype)
+
+    def backward(self, gradient):
+        return gradient.astype(self.inputs[0].dtype)
+
+
+class ToDevice(Function):
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def forward(self, x):
+        return backend.to_device(x, self.device)
+
+    def backward(self, gradient):
+        return gradient.to(self.inputs[0].device)
