@@ -7,7 +7,7 @@
 `README.md` shows the first steps; the files are written to be read, from `tensor.py` downwards or upwards.
 """
 
-from minidl import functional
+from minidl import data, functional, models, nn, optim
 from minidl.autograd import is_grad_enabled, no_grad
 from minidl.backend import default_device, get_default_device, manual_seed, set_default_device
 from minidl.gradcheck import gradcheck
@@ -20,6 +20,7 @@ __all__ = [
     "Function",
     "Tensor",
     "concatenate",
+    "data",
     "default_device",
     "functional",
     "get_default_device",
@@ -27,7 +28,10 @@ __all__ = [
     "gradcheck",
     "is_grad_enabled",
     "manual_seed",
+    "models",
+    "nn",
     "no_grad",
+    "optim",
     "pad",
     "set_default_device",
     "stack",

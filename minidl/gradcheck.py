@@ -180,6 +180,12 @@ class _Check:
         gradient, tensor = self.analytic[i], self.tensors[i]
         if not gradient.size or not np.any(gradient):
             return [f"{name}: its gradient is zero everywhere, so only a zero was compared with a zero"]
+        largest = float(np.abs(gradient).max())
+        if self.atol > 0.1 * largest:
+            return [
+                f"{name}: no element of its gradient exceeds {largest:.1e}, and atol is {self.atol:g}: an error of the gradient's own "
+                "size would pass. Use a smaller atol, or larger inputs or weights"
+            ]
         # How much does the gradient depend on the tensor's own value? Compare it here and at one and a half times the value:
         # nothing for a linear function; for a nonlinear one more than the tolerance, or the check cannot see the nonlinear term.
         before, worst, tolerance, floor = tensor._array, 0.0, 0.0, 0.0

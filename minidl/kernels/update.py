@@ -1,0 +1,63 @@
+"""The optimisers' updates, in place and in pieces: each piece of weight, velocity and gradient passes through the cache once."""
+
+from __future__ import annotations
+
+from minidl.backend import Array, get_array_module
+from minidl.kernels import parallel
+
+
+def sgd_paper(w: Array, v: Array, g: Array, lr: float, momentum: float, weight_decay: float) -> None:
+    """v <- momentum v - weight_decay lr w - lr g;  w <- w + v (Krizhevsky et al. 2012, section 5)."""
+
+    def update(w: Array, v: Array, g: Array) -> None:
+        v *= momentum
+        if weight_decay:
+            v -= (weight_decay * lr) * w
+        v -= lr * g
+        w += v
+
+    _in_pieces(update, w, v, g)
+
+
+def sgd_pytorch(w: Array, v: Array, g: Array, lr: float, momentum: float, weight_decay: float) -> None:
+    """v <- momentum v + g + weight_decay w;  w <- w - lr v."""
+
+    def update(w: Array, v: Array, g: Array) -> None:
+        v *= momentum
+        v += g
+        if weight_decay:
+            v += weight_decay * w
+        w -= lr * v
+
+    _in_pieces(update, w, v, g)
+
+
+def adam(
+    w: Array, m: Array, s: Array, g: Array, lr: float, betas: tuple[float, float], eps: float, weight_decay: float, t: int
+) -> None:
+    """Kingma and Ba 2015, algorithm 1, with the decay added to the gradient: m, s are the moving means of g and g ** 2."""
+    xp = get_array_module(w)
+    step, root = lr / (1 - betas[0] ** t), (1 - betas[1] ** t) ** 0.5
+
+    def update(w: Array, m: Array, s: Array, g: Array) -> None:
+        if weight_decay:
+            g = g + weight_decay * w
+        m *= betas[0]
+        m += (1 - betas[0]) * g
+        s *= betas[1]
+        s += (1 - betas[1]) * (g * g)
+        w -= step * m / (xp.sqrt(s) / root + eps)
+
+    _in_pieces(update, w, m, s, g)
+
+
+def _in_pieces(update, *arrays: Array) -> None:
+    # reshape of a contiguous array is a view, so the pieces are written where they belong; gradients may have any layout.
+    *written, gradient = arrays
+    flat = [a.reshape(-1) for a in written] + [gradient.reshape(-1)]
+    pieces = parallel.slices(flat[0].size, flat[0].itemsize, parallel.CHUNK_BYTES // len(flat))
+    xp = get_array_module(gradient)
+    if xp.__name__ != "numpy" or flat[0].nbytes < parallel.CHUNK_BYTES:
+        update(*flat)
+    else:
+        parallel.for_each(lambda piece: update(*(a[piece] for a in flat)), pieces, xp)

@@ -1,0 +1,195 @@
+"""Module: an object that holds parameters and knows how to compute with them.
+
+A Module's parameters, buffers and parts are simply its attributes (lists and tuples of Modules are looked into as well); their
+names are the path to them, "features.0.weight".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from minidl import backend
+from minidl.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A Tensor that an optimiser may change: a leaf that requires a gradient."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True, device: str | None = None) -> None:
+        super().__init__(data, requires_grad, device)
+
+
+class Buffer(Tensor):
+    """A Tensor that is saved and moved with its Module but not trained, such as running statistics."""
+
+    __slots__ = ()
+
+
+class Module:
+    """The base of layers and networks: write `forward(...)`, and call the object."""
+
+    training: bool = True
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define forward(...)")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a Parameter and {type(value).__name__} is not: it would no longer be trained. "
+                f"To change its values assign to .{name}.data"
+            )
+        super().__setattr__(name, value)
+
+    # What is inside
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The Modules directly inside this one, in the order they were set."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, (list, tuple)):
+                for i, item in enumerate(value):
+                    if isinstance(item, Module):
+                        yield f"{name}.{i}", item
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This Module (under the name `prefix`) and all inside it, each with its path."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        """This Module and all inside it."""
+        return (module for _, module in self.named_modules())
+
+    def _named_tensors(self, kind: type[Tensor]) -> Iterator[tuple[str, Any]]:
+        for prefix, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, kind):
+                    yield f"{prefix}.{name}" if prefix else name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(path, Parameter) for every parameter; one that is shared comes once, under its first path."""
+        seen: set[int] = set()
+        for name, parameter in self._named_tensors(Parameter):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield name, parameter
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every parameter once."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """(path, Buffer) for every buffer."""
+        return self._named_tensors(Buffer)
+
+    # Its state
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and buffers as NumPy arrays, by path, wherever the Module lives."""
+        return {name: t.numpy() for kind in (Parameter, Buffer) for name, t in self._named_tensors(kind)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the values of `state` (arrays or Tensors by path). Shapes and names must match exactly.
+
+        Raises ValueError that lists all names that are missing, unexpected or of another shape; nothing is changed then.
+        """
+        own = {name: t for kind in (Parameter, Buffer) for name, t in self._named_tensors(kind)}
+        problems = [f"missing: {name} {own[name].shape}" for name in own if name not in state]
+        problems += [f"unexpected: {name} {tuple(np.shape(state[name]))}" for name in state if name not in own]
+        problems += [
+            f"shape: {name} is {t.shape} here, {tuple(state[name].shape)} in the state"
+            for name, t in own.items()
+            if name in state and tuple(state[name].shape) != t.shape
+        ]
+        if problems:
+            raise ValueError(f"load_state_dict: the state does not fit this {type(self).__name__}:\n  " + "\n  ".join(problems))
+        for name, t in own.items():
+            t.data = state[name]
+
+    def train(self, mode: bool = True) -> Module:
+        """Training mode for this Module and all inside it: dropout drops, batch normalisation uses the batch."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Evaluation mode: `train(False)`."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def to(self, device: str) -> Module:
+        """Move all parameters (with their gradients) and buffers to `device`, in place; returns the Module."""
+        for kind in (Parameter, Buffer):
+            for _, t in self._named_tensors(kind):
+                t._array = backend.to_device(t._array, device)
+                t._version += 1
+                if t.grad is not None:
+                    t.grad = t.grad.detach().to(device)
+        return self
+
+    def multiply_accumulates(self, output_shape: tuple[int, ...]) -> int:
+        """The multiplications (each with its addition) that this layer itself does to make `output_shape`."""
+        return 0
+
+    def extra_repr(self) -> str:
+        """What `repr` shows between the brackets: the configuration."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
+        inside = self.extra_repr() if not lines else "\n  " + "\n  ".join(lines) + "\n"
+        return f"{type(self).__name__}({inside})"
+
+
+class Sequential(Module):
+    """Modules one after the other: `Sequential(nn.Linear(2, 3), nn.ReLU())`, or with names, `Sequential({"fc": nn.Linear(2, 3)})`.
+
+    `model[1]`, `model["fc"]` is one of them; `model[:2]`, `model[:"fc"]` a Sequential that shares them (a name as the end of a
+    slice is included, as the text it is read as would).
+    """
+
+    def __init__(self, *layers: Module | Mapping[str, Module]) -> None:
+        if len(layers) == 1 and isinstance(layers[0], Mapping):
+            self.layers = dict(layers[0])
+        else:
+            self.layers = {str(i): layer for i, layer in enumerate(layers)}  # type: ignore[misc]
+        for name, layer in self.layers.items():
+            if not isinstance(layer, Module):
+                raise TypeError(f"Sequential: {name} is {type(layer).__name__}, not a Module; call functions in forward instead")
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        yield from self.layers.items()
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.layers.values():
+            x = layer(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers.values())
+
+    def __getitem__(self, key: int | str | slice) -> Any:
+        names = list(self.layers)
+        if isinstance(key, slice):
+            start = names.index(key.start) if isinstance(key.start, str) else key.start
+            stop = names.index(key.stop) + 1 if isinstance(key.stop, str) else key.stop
+            return Sequential({name: self.layers[name] for name in names[start : stop : key.step]})
+        return self.layers[names[key] if isinstance(key, int) else key]

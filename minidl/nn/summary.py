@@ -1,0 +1,98 @@
+"""`print(nn.summary(model, (224, 224, 3)))`: what every layer makes, holds and costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from minidl import backend
+from minidl.autograd import no_grad
+from minidl.nn.module import Module
+from minidl.tensor import Tensor
+
+
+@dataclass
+class LayerSummary:
+    """One layer for one item of a batch. `bytes`: its parameters and its output in single precision."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    multiply_accumulates: int
+    bytes: int
+
+    @property
+    def cells(self) -> list[str]:
+        shape = " x ".join(map(str, self.output_shape))
+        return [self.name, self.kind, shape, *(f"{n:,}" if n else "-" for n in (self.parameters, self.multiply_accumulates, self.bytes))]
+
+
+HEADINGS = ["layer", "kind", "output", "parameters", "multiply-accumulates", "bytes"]
+
+
+@dataclass
+class Summary:
+    """The layers in the order they compute; `parameters` and the other totals count what is shared once."""
+
+    layers: list[LayerSummary]
+    parameters: int
+
+    @property
+    def multiply_accumulates(self) -> int:
+        return sum(layer.multiply_accumulates for layer in self.layers)
+
+    @property
+    def bytes(self) -> int:
+        return sum(layer.bytes for layer in self.layers)
+
+    def __repr__(self) -> str:
+        rows = [HEADINGS, *(layer.cells for layer in self.layers)]
+        rows.append(["total", "", "", f"{self.parameters:,}", f"{self.multiply_accumulates:,}", f"{self.bytes:,}"])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
+        lines = [
+            "  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+            for row in rows
+        ]
+        rule = "-" * len(lines[0])
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
+    """A table of the layers of `model` for one input of `input_shape`, without the batch axis: (H, W, C) for images.
+
+    Sends one input of zeros through in evaluation mode, so an input that does not fit gives the layer's own error. The model is
+    left as it was.
+    """
+    if not isinstance(input_shape, (tuple, list)) or any(not isinstance(n, (int, np.integer)) or n < 1 for n in input_shape):
+        raise ValueError(f"summary: input_shape is the shape of one input, such as (224, 224, 3); got {input_shape!r}")
+    layers: list[LayerSummary] = []
+    seen: set[int] = set()
+
+    def observe(name: str, module: Module, *args: Any, **kwargs: Any) -> Any:
+        result = type(module).forward(module, *args, **kwargs)
+        parameters = [p for p in module.parameters() if id(p) not in seen]
+        seen.update(map(id, parameters))
+        size = sum(p.size for p in parameters)
+        macs = module.multiply_accumulates(result.shape)
+        layers.append(LayerSummary(name, type(module).__name__, result.shape[1:], size, macs, 4 * (size + result.size)))
+        return result
+
+    modes = [(module, module.training) for module in model.modules()]
+    leaves = {id(m): (name, m) for name, m in model.named_modules() if not list(m.named_children())}
+    device = next((p.device for p in model.parameters()), backend.get_default_device())
+    try:
+        model.eval()
+        for name, module in leaves.values():
+            module.__dict__["forward"] = partial(observe, name or type(module).__name__, module)
+        with no_grad():
+            model(Tensor(np.zeros((1, *input_shape), np.float32), device=device))
+    finally:
+        for _, module in leaves.values():
+            module.__dict__.pop("forward", None)
+        for module, mode in modes:
+            module.training = mode
+    return Summary(layers, sum(p.size for p in model.parameters()))

@@ -1,0 +1,80 @@
+"""What optimisers share: groups of parameters, each group with its own settings, and the state kept for each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from minidl.backend import Array, get_array_module
+from minidl.tensor import Tensor
+
+
+class Optimizer:
+    """The base of optimisers. A subclass writes `update(parameter, gradient, group)`.
+
+    params: Tensors, or dicts {"params": Tensors, "lr": ..., ...} whose other entries replace the defaults for that group.
+    `param_groups` is the list of these dicts, complete; schedules change "lr" in it. Raises ValueError for parameters that are
+    none, that do not require a gradient, or that occur twice.
+    """
+
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]) -> None:
+        name = type(self).__name__
+        if isinstance(params, (Tensor, dict)):
+            raise TypeError(f"{name}: params must be a list (or model.parameters()), got a single {type(params).__name__}")
+        given: list[Any] = list(params)
+        groups = given if given and isinstance(given[0], dict) else [{"params": given}]
+        self.param_groups: list[dict[str, Any]] = []
+        seen: set[int] = set()
+        for i, group in enumerate(groups):
+            unknown = group.keys() - defaults.keys() - {"params", "name"}
+            if unknown or "params" not in group:
+                raise ValueError(f"{name}: group {i} needs 'params' and may set {sorted(defaults)}; it has {sorted(group)}")
+            tensors = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+            for t in tensors:
+                if not isinstance(t, Tensor) or not t.requires_grad or t.grad_fn is not None:
+                    raise ValueError(f"{name}: group {i} holds something that is no parameter (a leaf that requires a gradient): {t!r}")
+                if id(t) in seen:
+                    raise ValueError(f"{name}: a parameter of shape {t.shape} occurs twice (again in group {i}); it would step twice")
+                seen.add(id(t))
+            self.param_groups.append({**defaults, **group, "params": tensors})
+        if not seen:
+            raise ValueError(f"{name}: there are no parameters to optimise")
+        for group in self.param_groups:
+            self.check(group)
+        self.state: dict[Tensor, dict[str, Any]] = {}
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError for settings that make no sense."""
+        for key in ("lr", "weight_decay"):
+            if not group[key] >= 0:
+                raise ValueError(f"{type(self).__name__}: {key} must be at least 0, got {group[key]!r}")
+
+    def zero_grad(self) -> None:
+        """Forget the gradients; `backward` adds to what is there."""
+        for group in self.param_groups:
+            for t in group["params"]:
+                t.grad = None
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient, in place."""
+        for group in self.param_groups:
+            for t in group["params"]:
+                if t.grad is not None:
+                    if t.grad.device != t.device:
+                        raise ValueError(
+                            f"{type(self).__name__}: a parameter of shape {t.shape} is on {t.device}, its gradient on {t.grad.device}"
+                        )
+                    self.update(t, t.grad._array, group)
+
+    def update(self, parameter: Tensor, gradient: Array, group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def zeros(self, parameter: Tensor, name: str) -> Array:
+        """The state array `name` of a parameter; zeros the first time, and on the parameter's device for ever."""
+        state = self.state.setdefault(parameter, {})
+        if name not in state:
+            xp = get_array_module(parameter._array)
+            state[name] = xp.zeros_like(parameter._array, order="C")
+        elif get_array_module(state[name]) is not get_array_module(parameter._array):
+            raise ValueError(f"{type(self).__name__}: the model was moved to {parameter.device} after the first step; move it before")
+        return state[name]
