@@ -105,5 +105,7 @@ def backpropagate(
                 node.release()
         if wanted is None:
             for key, leaf in leaves.items():
-                leaf.grad = totals[key] if leaf.grad is None else leaf.grad + totals[key]
+                total = totals[key] if leaf.grad is None else leaf.grad + totals[key]
+                # Two leaves may have received one and the same Tensor, and assigning to the .grad of one must not change the other's.
+                leaf.grad = total if total.requires_grad else total.detach()
     return [totals.get(id(_source(t))) for t in wanted or ()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +19,7 @@ Array = Any  # numpy.ndarray or cupy.ndarray: CuPy may be absent, so its type ca
 _default_device = "cpu"
 _seed: int | None = None
 _generators: dict[str, Any] = {}
+_NOTHING_TO_DO = nullcontext()
 
 
 def get_array_module(array: Array) -> ModuleType:
@@ -78,6 +79,11 @@ def on_device(device: str) -> Iterator[ModuleType]:
         raise ValueError(f'device "{device}": this machine has {count} GPU(s), numbered from 0')
     with cupy.cuda.Device(number):
         yield cupy
+
+
+def beside(array: Array) -> AbstractContextManager[Any]:
+    """`with beside(x): ...`: new arrays are made on the device of `x`. CuPy makes them on its current GPU, whatever the operands."""
+    return _NOTHING_TO_DO if isinstance(array, np.ndarray) else array.device
 
 
 def _cupy() -> ModuleType:

@@ -12,14 +12,16 @@ unnoticed: assignments are counted, and `backward` refuses to use a value that w
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from minidl import backend
-from minidl.autograd import backpropagate, recording
+from minidl.autograd import backpropagate, no_grad, recording
 from minidl.backend import Array, get_array_module
+from minidl.kernels import matmul as products
 
 Axis = int | tuple[int, ...] | None
 
@@ -50,15 +52,17 @@ class Function:
         raise NotImplementedError(f"{self.name} must define backward(gradient)")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        try:
-            array = self.forward(*[t._array for t in inputs])
-        except Exception as error:
-            raise self._explained(error, inputs) from error
-        if recording.on:
-            for t in inputs:
-                if t.requires_grad:
-                    return self._record(inputs, array)
-        return wrap(array)
+        with backend.beside(inputs[0]._array):
+            try:
+                array = self.forward(*[t._array for t in inputs])
+            except Exception as error:
+                self._explain(error, inputs)
+                raise
+            if recording.on:
+                for t in inputs:
+                    if t.requires_grad:
+                        return self._record(inputs, array)
+            return wrap(array)
 
     def _record(self, inputs: tuple[Tensor, ...], array: Array) -> Tensor:
         self.number = next(_clock)
@@ -84,7 +88,8 @@ class Function:
                 f"{self.name}: an input (shapes {shapes}) was given a new value after this operation had used it, so its gradient "
                 "would be wrong. Call backward before changing values, or compute the result again."
             )
-        gradients = self.backward(gradient)
+        with backend.beside(gradient._array):
+            gradients = self.backward(gradient)
         if not isinstance(gradients, tuple):
             gradients = (gradients,)
         if len(gradients) != len(self.inputs):
@@ -100,13 +105,13 @@ class Function:
         """Let go of everything the operation kept: inputs, saved arrays."""
         self.__dict__.clear()
 
-    def _explained(self, error: Exception, inputs: tuple[Tensor, ...]) -> Exception:
+    def _explain(self, error: Exception, inputs: tuple[Tensor, ...]) -> None:
+        """Raise what `forward` raised again, with the operation and its inputs in the message."""
         what = ", ".join(f"{t.shape} {t.dtype} on {t.device}" for t in inputs)
         if len({t.device for t in inputs}) > 1:
-            return ValueError(f"{self.name}: inputs on different devices: {what}. Move them together with .to(device).")
+            raise ValueError(f"{self.name}: inputs on different devices: {what}. Move them together with .to(device).") from error
         if isinstance(error, (ValueError, TypeError, IndexError)):
-            return type(error)(f"{self.name} of {what}: {error}")
-        return error
+            raise type(error)(f"{self.name} of {what}: {error}") from error
 
 
 def wrap(array: Array, requires_grad: bool = False, grad_fn: Function | None = None) -> Tensor:
@@ -177,7 +182,8 @@ class Tensor:
         array = _new_array(value, self.device)
         if array.shape != self.shape:
             raise ValueError(f"data: cannot assign shape {array.shape} to a Tensor of shape {self.shape}")
-        self._array = array.astype(self.dtype, copy=False)
+        with backend.beside(array):
+            self._array = array.astype(self.dtype, copy=False)
         self._version += 1
 
     def _writable(self) -> Array:
@@ -293,7 +299,7 @@ class Tensor:
                 )
             gradient = ones_like(self)
         else:
-            gradient = as_tensor(gradient, self)
+            gradient = as_tensor(gradient, self).astype(self.dtype)
         if gradient.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {gradient.shape}, the Tensor {self.shape}")
         backpropagate([self], [gradient], retain_graph=retain_graph, create_graph=create_graph)
@@ -309,7 +315,8 @@ class Tensor:
         if dtype == self.dtype:
             return self
         if dtype.kind != "f" or self.dtype.kind != "f":
-            return wrap(self._array.astype(dtype))
+            with backend.beside(self._array):
+                return wrap(self._array.astype(dtype))
         return AsType(dtype)(self)
 
     # Arithmetic, with NumPy's broadcasting
@@ -353,7 +360,8 @@ class Tensor:
         return Power(exponent)(self)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return GetItem(_index(index, get_array_module(self._array)))(self)
+        with backend.beside(self._array):
+            return GetItem(_index(index, self))(self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
@@ -380,10 +388,8 @@ class Tensor:
         return self._compare("greater_equal", other)
 
     def _compare(self, name: str, other: Any) -> Tensor:
-        other = as_tensor(other, self)
-        if other.device != self.device:
-            raise ValueError(f"{name}: inputs on different devices: {self.device} and {other.device}. Use .to(device).")
-        return wrap(getattr(get_array_module(self._array), name)(self._array, other._array))
+        with no_grad():
+            return Compare(name)(self, as_tensor(other, self))
 
     # Shape
 
@@ -412,11 +418,15 @@ class Tensor:
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The minimum over `axis`; of equal minima the first takes the whole gradient."""
+        if self.dtype.kind != "f":  # -x is no number of an unsigned type
+            with backend.beside(self._array):
+                return wrap(self._array.min(axis=_axes(axis, self), keepdims=keepdims))
         return -_maximum(-self, axis, keepdims)
 
     def argmax(self, axis: int | None = None) -> Tensor:
         """The index of the (first) maximum along `axis`, or in the flattened Tensor; integers, no gradient."""
-        return wrap(get_array_module(self._array).argmax(self._array, axis=axis))
+        with backend.beside(self._array):
+            return wrap(self._array.argmax(axis=axis))
 
     def exp(self) -> Tensor:
         return Exp()(self)
@@ -442,15 +452,20 @@ def _new_array(data: Any, device: str | None) -> Array:
         data = data._array
     if device is None:
         device = backend.get_default_device() if get_array_module(data) is np else backend.device_of(data)
-    if backend.is_array(data):
-        moved = backend.to_device(data, device)
-        return moved.copy() if moved is data else moved
-    array = np.array([float(x) if isinstance(x, Tensor) else x for x in data] if isinstance(data, (list, tuple)) else data)
+    ours = not backend.is_array(data)
+    if ours:
+        array = np.array([x.item() if isinstance(x, Tensor) else x for x in data] if isinstance(data, (list, tuple)) else data)
+        if array.dtype == np.float64 and not isinstance(data, np.generic):
+            array = array.astype(np.float32)
+    else:
+        array = np.asarray(data) if isinstance(data, np.ndarray) else data  # a matrix or a memmap becomes a plain array
     if array.dtype.kind not in "fiub":
         raise TypeError(f"a Tensor holds numbers; {type(data).__name__} gives an array of dtype {array.dtype}")
-    if array.dtype == np.float64 and not isinstance(data, np.generic):
-        array = array.astype(np.float32)
-    return backend.to_device(array, device)
+    moved = backend.to_device(array, device)
+    if ours or moved is not array:
+        return moved
+    with backend.beside(moved):
+        return moved.copy()
 
 
 def as_tensor(value: Any, like: Tensor) -> Tensor:
@@ -461,6 +476,8 @@ def as_tensor(value: Any, like: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value
     array = like._array
+    if isinstance(value, np.generic):
+        value = value.item()  # so that float32 * np.int64(2) stays float32, as float32 * 2 does
     if isinstance(value, (int, float)):
         dtype = array.dtype
         if isinstance(value, float) and dtype.kind != "f":
@@ -481,7 +498,8 @@ def as_tensor(value: Any, like: Tensor) -> Tensor:
 
 def ones_like(other: Tensor) -> Tensor:
     """Ones with the shape, dtype and device of `other`."""
-    return wrap(get_array_module(other._array).ones_like(other._array))
+    with backend.beside(other._array):
+        return wrap(get_array_module(other._array).ones_like(other._array))
 
 
 def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], create_graph: bool = False) -> Any:
@@ -604,6 +622,16 @@ class Sqrt(Function):
         return gradient / (self.output * 2.0)
 
 
+class Compare(Function):
+    """A comparison, by the name NumPy has for it. The result is boolean and has no gradient."""
+
+    def __init__(self, comparison: str) -> None:
+        self.comparison = comparison
+
+    def forward(self, a, b):
+        return getattr(get_array_module(a), self.comparison)(a, b)
+
+
 def matmul(a: Tensor, b: Any) -> Tensor:
     """The matrix product with the rules of `numpy.matmul`: (..., n, k) @ (..., k, m) -> (..., n, m); vectors are allowed."""
     b = as_tensor(b, a)
@@ -616,7 +644,7 @@ def matmul(a: Tensor, b: Any) -> Tensor:
         return matmul(a, b.reshape(-1, 1)).reshape(a.shape[:-1])
     if a.ndim > 2 and b.ndim == 2 and a.shape[-1] == b.shape[0]:
         # One large product instead of many small ones, and no weight gradient per item of the batch.
-        return MatMul()(a.reshape(-1, a.shape[-1]), b).reshape(a.shape[:-1] + b.shape[1:])
+        return MatMul()(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(a.shape[:-1] + b.shape[1:])
     return MatMul()(a, b)
 
 
@@ -624,7 +652,7 @@ class MatMul(Function):
     def forward(self, a, b):
         if a.shape[-1] != b.shape[-2]:
             raise ValueError(f"the {a.shape[-1]} columns of the first do not meet the {b.shape[-2]} rows of the second")
-        return a @ b
+        return products.matmul(a, b)
 
     def backward(self, gradient):
         a, b = self.inputs
@@ -709,14 +737,19 @@ class SumTo(Function):
         return broadcast_to(gradient, self.inputs[0].shape)
 
 
-def _index(index: Any, xp: Any) -> Any:
-    """An index as the arrays' library wants it: Tensors, lists and NumPy arrays become its arrays."""
+def _index(index: Any, x: Tensor) -> Any:
+    """An index as the array of `x` wants it: Tensors, lists and NumPy arrays become arrays of its library."""
     if isinstance(index, tuple):
-        return tuple(_index(i, xp) for i in index)
+        return tuple(_index(i, x) for i in index)
     if isinstance(index, Tensor):
+        if index.device != x.device:
+            raise ValueError(f"GetItem: inputs on different devices: {x.device} and the index {index.device}. Use .to(device).")
         return index._array
     if isinstance(index, (list, np.ndarray)):
-        return xp.asarray(np.asarray(index, None if len(index) else int))
+        array = np.asarray(index)
+        if isinstance(index, list) and not array.size:
+            array = array.astype(int)  # an empty list is an array of floats to NumPy
+        return get_array_module(x._array).asarray(array)
     return index
 
 

@@ -85,6 +85,12 @@ def slices(total: int, item_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> list[
     return [slice(start, min(start + step, total)) for start in range(0, total, step)]
 
 
+def one_a_worker(total: int) -> list[slice]:
+    """0..total cut into as many slices as there are workers."""
+    step = -(-total // worker_count())
+    return [slice(start, min(start + step, total)) for start in range(0, total, step)]
+
+
 def scratch(name: str, shape: tuple[int, ...], dtype: Any, xp: ModuleType) -> Any:
     """An array whose content is left over from before, to be written and read within one piece of work.
 
