@@ -68,7 +68,7 @@ def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
         return reader(path, train=True), reader(path, train=False)
     if (path / "train").is_dir() and (path / "val").is_dir():
         return data.ImageFolder(path / "train", size), data.ImageFolder(path / "val", size)
-    testing, training = data.split(data.ImageFolder(path, size), 0.2, seed=0)
+    training, testing = data.split(data.ImageFolder(path, size), 0.2, seed=0)
     return training, testing
 
 

@@ -106,6 +106,6 @@ def backpropagate(
         if wanted is None:
             for key, leaf in leaves.items():
                 total = totals[key] if leaf.grad is None else leaf.grad + totals[key]
-                # Two leaves may have received one and the same Tensor, and assigning to the .grad of one must not change the other's.
+                # Two leaves may have received the same Tensor, and a new value for one's .grad must not change the other's.
                 leaf.grad = total if total.requires_grad else total.detach()
     return [totals.get(id(_source(t))) for t in wanted or ()]

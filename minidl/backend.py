@@ -82,8 +82,8 @@ def on_device(device: str) -> Iterator[ModuleType]:
 
 
 def beside(array: Array) -> AbstractContextManager[Any]:
-    """`with beside(x): ...`: new arrays are made on the device of `x`. CuPy makes them on its current GPU, whatever the operands."""
-    return _NOTHING_TO_DO if isinstance(array, np.ndarray) else array.device
+    """`with beside(x): ...`: new arrays are made where `x` is. CuPy makes them on its current GPU, whatever the operands."""
+    return _NOTHING_TO_DO if isinstance(array, (np.ndarray, np.generic)) else array.device
 
 
 def _cupy() -> ModuleType:

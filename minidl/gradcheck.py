@@ -13,10 +13,12 @@ The difference is taken output by output, before the sum: outputs that an elemen
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +63,8 @@ def gradcheck(
         raise ValueError(f"gradcheck: eps must be positive, rtol and atol at least 0; got {eps}, {rtol}, {atol}")
     random = np.random.default_rng(SEED)
     arguments = [_argument(value, i, random) for i, value in enumerate(inputs)]
-    checked = {f"input {i}": t for i, t in enumerate(arguments) if isinstance(t, Tensor) and t.requires_grad}
+    names = _argument_names(f, len(arguments))
+    checked = {n: t for n, t in zip(names, arguments, strict=True) if isinstance(t, Tensor) and t.requires_grad}
     with _in_float64(f) as (parameters, reset), set_grad_enabled(True):
         checked |= parameters
         if not checked:
@@ -73,9 +76,10 @@ def gradcheck(
                 results = f(*arguments)
             return _checked_outputs([results] if isinstance(results, Tensor) else results)
 
-        check = _Check(outputs, list(checked.values()), random, eps, rtol, atol)
+        check = _Check(outputs, outputs, list(checked.values()), random, eps, rtol, atol)
         if order == 2:
-            check = _Check(check.gradients, check.tensors, random, eps, rtol, atol)
+            first = partial(check.gradients, create_graph=False)
+            check = _Check(first, check.gradients, check.tensors, random, eps, rtol, atol)
         rows = [check.row(i, name) for i, name in enumerate(checked)]
         notes = [note for i, name in enumerate(checked) for note in check.doubts(i, name)]
     title = getattr(f, "__name__", None) or type(f).__name__
@@ -85,18 +89,23 @@ def gradcheck(
 
 
 class _Check:
-    """One scalar function, sum(v * outputs()), of several tensors, and its derivatives both ways."""
+    """One scalar function, sum(v * outputs()), of several tensors, and its derivatives both ways.
+
+    `recorded` is the same function for backward to differentiate. Of second derivatives it is the recorded gradient, while the
+    differences are taken of the one that is not: some operations have two formulas for it, which must agree.
+    """
 
     def __init__(
         self,
         outputs: Callable[[], Sequence[Tensor]],
+        recorded: Callable[[], Sequence[Tensor]],
         tensors: list[Tensor],
         random: np.random.Generator,
         eps: float,
         rtol: float,
         atol: float,
     ) -> None:
-        self.outputs, self.tensors, self.random = outputs, tensors, random
+        self.outputs, self.recorded, self.tensors, self.random = outputs, recorded, tensors, random
         self.eps, self.rtol, self.atol = eps, rtol, atol
         first = outputs()
         self.upstream = [wrap(backend.to_device(random.standard_normal(t.shape), t.device)) for t in first]
@@ -104,8 +113,14 @@ class _Check:
 
     def gradients(self, create_graph: bool = True) -> list[Tensor]:
         """The gradient of sum(v * outputs()) with respect to every tensor; zeros where there is no dependence."""
-        ends = [(t, v) for t, v in zip(self.outputs(), self.upstream, strict=True) if t.requires_grad]
-        found = backpropagate([t for t, _ in ends], [v for _, v in ends], wanted=self.tensors, create_graph=create_graph)
+        ends = [(t, v) for t, v in zip(self.recorded(), self.upstream, strict=True) if t.requires_grad]
+        found = backpropagate(
+            [t for t, _ in ends],
+            [v for _, v in ends],
+            wanted=self.tensors,
+            retain_graph=True,  # `f` may use a Tensor that the caller computed: that graph is not ours to free
+            create_graph=create_graph,
+        )
         return [
             wrap(get_array_module(t._array).zeros_like(t._array)) if g is None else g
             for t, g in zip(self.tensors, found, strict=True)
@@ -207,6 +222,17 @@ class _Check:
                 "inputs, or constants that make the term count (for local_response_norm, alpha near 1)"
             ]
         return []
+
+
+def _argument_names(f: Any, count: int) -> list[str]:
+    """What `f` calls its first `count` arguments: "x", "weight", ...; "input 0" where it does not say."""
+    try:
+        parameters = inspect.signature(getattr(f, "forward", f)).parameters.values()
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        parameters = {}.values()  # type: ignore[assignment]
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    own = {name for name, _ in f.named_parameters()} if hasattr(f, "named_parameters") else set()
+    return [names[i] if i < len(names) and names[i] not in own else f"input {i}" for i in range(count)]
 
 
 def _argument(value: Any, i: int, random: np.random.Generator) -> Any:

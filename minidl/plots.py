@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from minidl.files import replacing
 
@@ -31,6 +32,7 @@ def curves(metrics: Sequence[Mapping[str, float]], classes: int, path: Path) -> 
     right.set(title=f"Top-1 accuracy, test {100 * metrics[-1]['test_accuracy']:.1f} %", xlabel="epoch", ylabel="%", ylim=(0, 100))
     for axes in (left, right):
         axes.legend(frameon=False)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 

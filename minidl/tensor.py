@@ -65,6 +65,8 @@ class Function:
             return wrap(array)
 
     def _record(self, inputs: tuple[Tensor, ...], array: Array) -> Tensor:
+        if self.inputs is not None:
+            raise RuntimeError(f"{self.name}: an operation keeps what its backward needs, so it is used once; make one a call")
         self.number = next(_clock)
         self.inputs = inputs if self.keeps_inputs else tuple([_husk(t) for t in inputs])
         # A version only ever grows, so the sum stays the same only while none of them changes.
@@ -97,8 +99,9 @@ class Function:
         for tensor, g in zip(self.inputs, gradients, strict=True):
             if g is None or not tensor.requires_grad:
                 continue
-            if g._array.shape != tensor._array.shape:
-                raise RuntimeError(f"{self.name}.backward returned shape {g.shape} for an input of shape {tensor.shape}")
+            if not isinstance(g, Tensor) or g._array.shape != tensor._array.shape:
+                what = f"shape {g.shape}" if isinstance(g, Tensor) else f"{type(g).__name__}, which is no Tensor,"
+                raise RuntimeError(f"{self.name}.backward returned {what} for an input of shape {tensor.shape}")
             yield tensor, g if g._array.dtype == tensor._array.dtype else g.astype(tensor.dtype)
 
     def release(self) -> None:
@@ -410,7 +413,7 @@ class Tensor:
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The mean over `axis` (an integer, several, or None for all)."""
         axes = _axes(axis, self)
-        return self.sum(axes, keepdims) * (1 / max(1, int(np.prod([self.shape[a] for a in axes]))))
+        return self.sum(axes, keepdims) / math.prod([self.shape[a] for a in axes])
 
     def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The maximum over `axis`; of equal maxima the first takes the whole gradient."""

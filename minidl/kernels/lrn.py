@@ -6,27 +6,44 @@ The window is centred, so it is its own transpose, and with g the gradient of y
 
     dx = g * s ** -beta - 2 alpha beta x * (window sum of g * x * s ** -(beta + 1))
 
-Channels lie side by side in memory: a window sum is `size` shifted additions of whole rows. Everything between reading x and
-writing y happens on a piece that stays in the cache; s is computed again on the way back rather than kept.
+Channels lie side by side in memory, so a window sum could be `size` shifted additions for each pixel; but a row of 48 channels is too
+short for NumPy to be fast on. So rows are laid one behind the other with size // 2 zeros between towers, where windows may hang over:
+the shifted additions then run over one long line. Everything between reading x and writing y happens on a piece that stays in the
+cache; s is computed again on the way back rather than kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from minidl.backend import Array, get_array_module
 from minidl.kernels import parallel
 
+CHUNK_BYTES = parallel.CHUNK_BYTES // 4  # of x: three or four lines of this size are in use at a time
 
-def window_sum(x: Array, size: int, groups: int = 1, out: Array | None = None) -> Array:
-    """Channel c of the result is the sum of channels c - size // 2 ... c + size // 2 of the same group. x: (..., C)."""
+
+def lrn_plain(x: Array, size: int, alpha: float, beta: float, k: float, groups: int) -> Array:
+    """The definition, channel by channel. x: (..., C)."""
     xp = get_array_module(x)
-    total = xp.empty_like(x) if out is None else out
-    total[...] = x
-    # One axis for the groups: then no shift crosses from one tower into the other.
-    source, target = (a.reshape(*a.shape[:-1], groups, a.shape[-1] // groups) for a in (x, total))
-    for shift in range(1, min(size // 2, source.shape[-1] - 1) + 1):
-        target[..., shift:] += source[..., :-shift]
-        target[..., :-shift] += source[..., shift:]
-    return total
+    y, width = xp.empty_like(x), x.shape[-1] // groups
+    for c in range(x.shape[-1]):
+        tower = c // width * width
+        first, last = max(c - size // 2, tower), min(c + size // 2, tower + width - 1)
+        y[..., c] = x[..., c] * (k + alpha * (x[..., first : last + 1] ** 2).sum(axis=-1)) ** -beta
+    return y
+
+
+def window_sum(x: Array, size: int, groups: int = 1) -> Array:
+    """Channel c of the result is the sum of channels c - size // 2 ... c + size // 2 of the same group. x: (..., C)."""
+    y = get_array_module(x).empty(x.shape, x.dtype)
+
+    def add(x: Array, y: Array) -> None:
+        line, towers = _line(x, size)
+        towers[...] = x
+        y[...] = _towers(_sums(line, size), x, size)
+
+    _in_pieces(add, groups, x, y)
+    return y
 
 
 def negative_power(s: Array, beta: float) -> Array:
@@ -35,46 +52,86 @@ def negative_power(s: Array, beta: float) -> Array:
         return s**-beta
     xp = get_array_module(s)
     root = xp.sqrt(s)
-    return xp.reciprocal(root * xp.sqrt(root))
+    root *= xp.sqrt(root)
+    return xp.reciprocal(root, out=root)
 
 
 def lrn(x: Array, size: int, alpha: float, beta: float, k: float, groups: int) -> Array:
-    """x: (..., C), contiguous. Returns the normalised x."""
+    """x: (..., C). Returns the normalised x."""
     xp = get_array_module(x)
-    rows, y = x.reshape(-1, x.shape[-1]), xp.empty(x.shape, x.dtype)
-    results = y.reshape(rows.shape)
+    y = xp.empty(x.shape, x.dtype)
 
-    def normalise(piece: slice) -> None:
-        a = rows[piece]
-        xp.multiply(a, negative_power(_scale(a, size, alpha, k, groups), beta), out=results[piece])
+    def normalise(x: Array, y: Array) -> None:
+        power = negative_power(_scale(x, size, alpha, k), beta)
+        xp.multiply(x, _towers(power, x, size), out=y)
 
-    parallel.for_each(normalise, parallel.slices(len(rows), rows[:1].nbytes, parallel.CHUNK_BYTES // 4), xp)
+    _in_pieces(normalise, groups, x, y)
     return y
 
 
 def lrn_backward(x: Array, g: Array, size: int, alpha: float, beta: float, k: float, groups: int) -> Array:
-    """x, g: (..., C), contiguous. Returns the gradient of x."""
+    """x, g: (..., C). Returns the gradient of x."""
     xp = get_array_module(x)
-    rows, gradients, dx = x.reshape(-1, x.shape[-1]), g.reshape(-1, x.shape[-1]), xp.empty(x.shape, x.dtype)
-    results = dx.reshape(rows.shape)
+    dx = xp.empty(x.shape, x.dtype)
 
-    def differentiate(piece: slice) -> None:
-        a, s = rows[piece], _scale(rows[piece], size, alpha, k, groups)
-        direct = negative_power(s, beta)
-        direct *= gradients[piece]
-        cross = direct * a
-        cross /= s
-        summed = window_sum(cross, size, groups, out=s)
-        summed *= a
+    def differentiate(x: Array, g: Array, dx: Array) -> None:
+        s = _scale(x, size, alpha, k)
+        power = negative_power(s, beta)
+        xp.multiply(g, _towers(power, x, size), out=dx)
+        power /= s
+        line, cross = _line(x, size)  # where the squares were; they are in s by now
+        xp.multiply(x, _towers(power, x, size), out=cross)
+        cross *= g
+        summed = _sums(line, size)  # where s was
         summed *= -2 * alpha * beta
-        xp.add(direct, summed, out=results[piece])
+        dx += xp.multiply(x, _towers(summed, x, size), out=_towers(power, x, size))
 
-    parallel.for_each(differentiate, parallel.slices(len(rows), rows[:1].nbytes, parallel.CHUNK_BYTES // 4), xp)
+    _in_pieces(differentiate, groups, x, g, dx)
     return dx
 
 
-def _scale(a: Array, size: int, alpha: float, k: float, groups: int) -> Array:
-    s = window_sum(a * a, size, groups)
+def _in_pieces(task: Callable[..., None], groups: int, *arrays: Array) -> None:
+    """`task` on pieces of all arrays, each seen as (rows, groups, channels of a group); the last array is written."""
+    rows = [a.reshape(-1, groups, a.shape[-1] // groups) for a in arrays]
+    pieces = parallel.slices(len(rows[0]), rows[0][:1].nbytes, CHUNK_BYTES)
+    parallel.for_each(lambda piece: task(*(a[piece] for a in rows)), pieces, get_array_module(arrays[0]))
+
+
+def _scale(x: Array, size: int, alpha: float, k: float) -> Array:
+    """s of a piece x (rows, groups, width), in line."""
+    line, squares = _line(x, size)
+    get_array_module(x).multiply(x, x, out=squares)
+    s = _sums(line, size)
     s *= alpha
     s += k
     return s
+
+
+def _line(x: Array, size: int) -> tuple[Array, Array]:
+    """Scratch memory for a piece x (rows, groups, width) with size // 2 zeros before, between and after the towers.
+
+    Returns it as one line of numbers, and the view of it that has the shape of x.
+    """
+    (rows, groups, width), half = x.shape, size // 2
+    step = width + half
+    line = parallel.scratch("line", (rows * groups * step + 2 * half,), x.dtype, get_array_module(x))
+    line[:half] = line[half + rows * groups * step :] = 0
+    steps = line[half : half + rows * groups * step].reshape(rows, groups, step)
+    steps[..., width:] = 0
+    return line, steps[..., :width]
+
+
+def _sums(line: Array, size: int) -> Array:
+    """The sums of every `size` neighbours in the line, as scratch memory: one for each element between its ends."""
+    length = len(line) - size + 1
+    sums = parallel.scratch("sums", (length,), line.dtype, get_array_module(line))
+    sums[...] = line[:length]
+    for shift in range(1, size):
+        sums += line[shift : shift + length]
+    return sums
+
+
+def _towers(sums: Array, x: Array, size: int) -> Array:
+    """What is in line, without what belongs to the zeros between the towers: a view of the shape of x (rows, groups, width)."""
+    rows, groups, width = x.shape
+    return sums.reshape(rows, groups, width + size // 2)[..., :width]

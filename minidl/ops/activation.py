@@ -7,7 +7,7 @@ from typing import Any
 from minidl.autograd import is_grad_enabled
 from minidl.backend import Array, get_array_module
 from minidl.kernels import elementwise
-from minidl.ops.arguments import check_tensor
+from minidl.ops.arguments import check_floating, check_tensor
 from minidl.tensor import Function, Tensor
 
 
@@ -41,7 +41,7 @@ class ReLUBackward(Function):
 
 def tanh(x: Tensor) -> Tensor:
     """The hyperbolic tangent, element by element; the squashing function that ReLU replaced."""
-    check_tensor("tanh", "x", x)
+    check_floating("tanh", x)
     return Tanh()(x)
 
 
@@ -57,7 +57,7 @@ class Tanh(Function):
 
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)), element by element."""
-    check_tensor("sigmoid", "x", x)
+    check_floating("sigmoid", x)
     return Sigmoid()(x)
 
 
@@ -117,8 +117,6 @@ class LogSoftmax(Function):
 
 
 def _check_axis(operation: str, x: Tensor, axis: Any) -> None:
-    check_tensor(operation, "x", x)
-    if x.dtype.kind != "f":
-        raise TypeError(f"{operation}: x must be floating point, got {x.dtype} of shape {x.shape}; convert with .astype('float32')")
+    check_floating(operation, x)
     if isinstance(axis, bool) or not isinstance(axis, int) or not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
         raise ValueError(f"{operation}: x of shape {x.shape} has no elements along axis {axis!r}")

@@ -35,12 +35,17 @@ def padding_pairs(operation: str, value: Any) -> tuple[Pair, Pair]:
 
 def check_images(operation: str, x: Tensor) -> None:
     """Images are floating-point N, H, W, C."""
-    check_tensor(operation, "x", x)
+    check_floating(operation, x)
     if x.ndim != 4:
         raise ValueError(
             f"{operation}: x must have 4 axes (N, H, W, C), got shape {x.shape}"
             + ("; a single image becomes a batch with x.reshape(1, *x.shape)" if x.ndim == 3 else "")
         )
+
+
+def check_floating(operation: str, x: Any) -> None:
+    """A floating-point Tensor of any shape."""
+    check_tensor(operation, "x", x)
     if x.dtype.kind != "f":
         raise TypeError(f"{operation}: x must be floating point, got {x.dtype} of shape {x.shape}; convert with .astype('float32')")
 

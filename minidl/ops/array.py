@@ -75,7 +75,9 @@ class Where(Function):
 def pad(x: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
     """`x` with widths[i] = (before, after) elements of `value` added along each axis i."""
     check_tensor("pad", "x", x)
-    if len(widths) != x.ndim or any(len(w) != 2 or min(w) < 0 for w in widths):
+    sequence = (list, tuple)
+    pairs = isinstance(widths, sequence) and all(isinstance(w, sequence) and len(w) == 2 and min(w) >= 0 for w in widths)
+    if not pairs or len(widths) != x.ndim:
         raise ValueError(f"pad: x of shape {x.shape} needs {x.ndim} pairs (before, after) of at least 0, got {widths!r}")
     shape = tuple(before + n + after for n, (before, after) in zip(x.shape, widths, strict=True))
     inside = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, widths, strict=True))

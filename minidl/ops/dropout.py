@@ -6,7 +6,7 @@ import numpy as np
 
 from minidl import backend
 from minidl.backend import get_array_module
-from minidl.ops.arguments import check_tensor
+from minidl.ops.arguments import check_floating
 from minidl.tensor import Tensor, wrap
 
 
@@ -18,7 +18,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inverted: bool = T
     test time all outputs are multiplied by 1 - p.
     x: any shape. Masks come from the generator of x's device (`minidl.manual_seed`). Raises ValueError unless 0 <= p < 1.
     """
-    check_tensor("dropout", "x", x)
+    check_floating("dropout", x)
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p is the probability of dropping a unit, at least 0 and less than 1; got {p!r}")
     if not training:

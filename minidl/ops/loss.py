@@ -20,8 +20,8 @@ def cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 0.0, red
     label_smoothing: the target is 1 - label_smoothing on the label plus label_smoothing / K on every class.
     reduction: "mean", "sum", or "none" for the losses of the N items.
     The gradient is (softmax(logits) - target) / N. Raises ValueError for shapes that do not go together, labels out of range,
-    NaN among the logits; TypeError for labels that are no integers. (On a GPU the values are not looked at, that would stop the
-    device: a label out of range makes the loss NaN instead.)
+    NaN or infinity among the logits (minus infinity rules a class out and is allowed); TypeError for labels that are no integers.
+    (On a GPU the values are not looked at, that would stop the device: a label out of range makes the loss NaN instead.)
     """
     check_tensor("cross_entropy", "logits", logits)
     if not 0 <= label_smoothing <= 1:
@@ -98,10 +98,11 @@ def _labels(operation: str, logits: Tensor, labels: Any) -> Array:
                 f"{operation}: labels[{wrong[0]}] is {given[wrong[0]]}, but scores of shape {logits.shape} have classes 0 to {k - 1}"
             )
     if isinstance(logits._array, np.ndarray):
-        wrong = np.flatnonzero(np.isnan(logits._array).any(axis=1))
+        # The maximum of a row is finite unless NaN or infinity is in it, or minus infinity everywhere.
+        wrong = np.flatnonzero(~np.isfinite(logits._array.max(axis=1)))
         if len(wrong):
             raise ValueError(
-                f"{operation}: {len(wrong)} of {len(logits)} rows of scores contain NaN, the first is row {wrong[0]}; "
+                f"{operation}: {len(wrong)} of {len(logits)} rows of scores contain NaN or infinity, the first is row {wrong[0]}; "
                 "training has diverged (try a smaller learning rate) or the input has NaN in it"
             )
     if isinstance(labels, Tensor) and labels.device != logits.device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from minidl.autograd import is_grad_enabled
 from minidl.kernels import lrn
 from minidl.kernels.window import Window
-from minidl.ops.arguments import check_images, check_tensor
+from minidl.ops.arguments import check_floating, check_images, check_tensor
 from minidl.ops.pooling import sum_pool2d
 from minidl.tensor import Function, Tensor
 
@@ -24,8 +24,7 @@ def local_response_norm(
     `alpha` multiplies the sum, as in the paper. PyTorch, Caffe, ONNX and the 2012 program divide theirs by the size of the
     window: their alpha is size times ours, `local_response_norm(x, 5, alpha / 5)` here is `alpha` there.
     """
-    check_tensor("local_response_norm", "x", x)
-    _check_constants("local_response_norm", x, size, alpha, beta, k)
+    _check_constants("local_response_norm", x, size, alpha, k)
     if not isinstance(groups, int) or groups < 1 or x.ndim == 0 or x.shape[-1] % groups:
         raise ValueError(f"local_response_norm: the last axis of x, shape {x.shape}, does not divide into groups={groups!r}")
     return LocalResponseNorm(size, alpha, beta, k, groups)(x)
@@ -87,19 +86,18 @@ def local_response_norm_within(
     the default here: again our `alpha` multiplies the plain sum.
     """
     check_images("local_response_norm_within", x)
-    _check_constants("local_response_norm_within", x, size, alpha, beta, k)
+    _check_constants("local_response_norm_within", x, size, alpha, k)
     half = size // 2
     squares = sum_pool2d(x * x, Window((size, size), padding=((half, half), (half, half))))
     return x * (k + alpha * squares) ** -beta
 
 
-def _check_constants(operation: str, x: Tensor, size: int, alpha: float, beta: float, k: float) -> None:
+def _check_constants(operation: str, x: Tensor, size: int, alpha: float, k: float) -> None:
+    check_floating(operation, x)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
         raise ValueError(f"{operation}: size must be an odd int, so that the window has a centre; got {size!r}")
     if not k > 0 or not alpha >= 0:
         raise ValueError(f"{operation}: k must be positive and alpha at least 0, or the root has no value; got k={k}, alpha={alpha}")
-    if x.dtype.kind != "f":
-        raise TypeError(f"{operation}: x must be floating point, got {x.dtype} of shape {x.shape}")
 
 
 def batch_norm(
@@ -118,9 +116,13 @@ def batch_norm(
     ones are replaced by (1 - momentum) * running + momentum * batch (the variance there without bias, as in PyTorch).
     Raises ValueError for shapes that do not fit, or one value a channel in training, which has no variance.
     """
-    check_tensor("batch_norm", "x", x)
-    for name, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
-        if t is not None and (x.ndim < 2 or t.shape != x.shape[-1:]):
+    check_floating("batch_norm", x)
+    given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    for name, t in given.items():
+        if t is None and name in ("weight", "bias"):
+            continue
+        check_tensor("batch_norm", name, t)
+        if x.ndim < 2 or t.shape != x.shape[-1:]:
             raise ValueError(f"batch_norm: {name} of shape {t.shape} does not fit the channels of x, shape {x.shape}")
     if training:
         others = tuple(range(x.ndim - 1))

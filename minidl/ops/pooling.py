@@ -13,7 +13,7 @@ import numpy as np
 from minidl.kernels import pooling
 from minidl.kernels.window import Pair, Window
 from minidl.ops.arguments import IntOrPair, Padding, check_fit, check_images, padding_pairs, pair
-from minidl.tensor import Function, Tensor, as_tensor
+from minidl.tensor import Function, Tensor
 
 
 def max_pool2d(
@@ -52,7 +52,7 @@ def avg_pool2d(
         _counted(height, window.kernel[0], window.stride[0], window.padding[0], (top, bottom)),
         _counted(width, window.kernel[1], window.stride[1], window.padding[1], (left, right)),
     )
-    return SumPool2d(window)(x) * as_tensor((1 / counts)[:, :, None].astype(x.dtype), x)
+    return SumPool2d(window)(x) * Tensor((1 / counts)[:, :, None].astype(x.dtype), device=x.device)
 
 
 def sum_pool2d(x: Tensor, window: Window) -> Tensor:
@@ -69,8 +69,10 @@ def adaptive_avg_pool2d(x: Tensor, output_size: IntOrPair) -> Tensor:
     check_images("adaptive_avg_pool2d", x)
     rows, columns = pair("adaptive_avg_pool2d", "output_size", output_size, 1)
     n, height, width, c = x.shape
-    down = as_tensor(_averages(height, rows).astype(x.dtype), x)
-    along = as_tensor(_averages(width, columns).astype(x.dtype), x)
+    if not height or not width:
+        raise ValueError(f"adaptive_avg_pool2d: x of shape {x.shape} has no pixels")
+    down = Tensor(_averages(height, rows).astype(x.dtype), device=x.device)
+    along = Tensor(_averages(width, columns).astype(x.dtype), device=x.device)
     return along @ (down @ x.reshape(n, height, width * c)).reshape(n, rows, width, c)
 
 
