@@ -29,7 +29,7 @@ PARTS = ["forward", "backward", "update", "infer"]
 
 def work(name: str, settings: list[Any]) -> None:
     """The life of a framework's process: a line on standard input asks for one step, the answer is its times in seconds."""
-    framework = FRAMEWORKS[name](*settings)
+    framework: Any = FRAMEWORKS[name](*settings)
     print("ready", flush=True)
     for _ in sys.stdin:
         times = {}
@@ -89,7 +89,7 @@ def main() -> None:
     rate = matrix_product_rate() if options.device == "cpu" else None
     if rate:
         print(f"matrix product: {2 * rate / 1e9:.0f} GFLOP/s")
-    print(f"{'variant':12}{'batch':>6}  {'':8}{'forward':>9}{'backward':>10}{'update':>8}{'step':>9}{'images/s':>10}{'inference':>11}{'peak GB':>9}")
+    print("variant      batch             forward  backward  update     step  images/s  inference  peak GB")
     for variant in options.variant:
         for batch in options.batch_size:
             names = ["minidl", *options.against]

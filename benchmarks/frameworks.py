@@ -100,7 +100,12 @@ def _torch_alexnet(nn: Any, variant: str) -> Any:
         filters, towers, pad, norm = (64, 192, 384, 256, 256), 1, nn.Identity(), lambda: nn.Identity()
         first = nn.Conv2d(3, 64, 11, stride=4, padding=2)
     else:
-        filters, towers, pad, norm = (96, 256, 384, 384, 256), 2, nn.ZeroPad2d((0, 3, 0, 3)), lambda: nn.LocalResponseNorm(5, 5e-4, 0.75, 2)
+        filters, towers, pad, norm = (
+            (96, 256, 384, 384, 256),
+            2,
+            nn.ZeroPad2d((0, 3, 0, 3)),
+            lambda: nn.LocalResponseNorm(5, 5e-4, 0.75, 2),
+        )
         first = nn.Conv2d(3, 96, 11, stride=4)
     a, b, c, d, e = filters
     return nn.Sequential(

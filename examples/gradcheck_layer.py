@@ -1,6 +1,6 @@
 """Check the gradients of one layer: the session at the beginning of the README, as a script.
 
-    python examples/gradcheck_layer.py
+python examples/gradcheck_layer.py
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def optimiser(model: nn.Module, variant: str, lr: float) -> optim.SGD:
     """The paper's SGD; in the 2012 program and in Caffe biases learn twice as fast and do not decay."""
     named = list(model.named_parameters())
     if variant in ("paper", "torchvision"):
-        groups = [{"params": [p for _, p in named]}]
+        groups: list[dict[str, Any]] = [{"params": [p for _, p in named]}]
     else:
         weights = [p for name, p in named if name.endswith("weight")]
         biases = [p for name, p in named if name.endswith("bias")]

@@ -27,7 +27,7 @@ def load_weights(model: Module, path: str | os.PathLike[str]) -> dict[str, str]:
         raise FileNotFoundError(f"{path}: there is no such file of weights")
     try:
         with safe_open(path, framework="numpy") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             description = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a complete safetensors file ({error}); it may be damaged or cut short") from error

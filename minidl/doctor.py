@@ -14,7 +14,9 @@ from minidl.kernels.parallel import worker_count
 
 def report() -> list[str]:
     """One line for each thing found; works where there is no GPU at all."""
-    blas = [f"{b['internal_api']} {b['version']}, {b['num_threads']} threads" for b in threadpool_info() if b["user_api"] == "blas"]
+    blas = [
+        f"{b['internal_api']} {b['version']}, {b['num_threads']} threads" for b in threadpool_info() if b["user_api"] == "blas"
+    ]
     lines = [
         f"minidl   {minidl.__version__}",
         f"Python   {platform.python_version()} on {platform.system()} {platform.machine()}",

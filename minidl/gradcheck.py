@@ -257,7 +257,9 @@ def _checked_outputs(results: Any) -> list[Tensor]:
         raise TypeError(f"gradcheck: f must return a Tensor or several, got {type(results).__name__}")
     for t in results:
         if t.dtype != np.float64:
-            raise TypeError(f"gradcheck: f returned {t.dtype} for float64 inputs; somewhere it loses the precision the check needs")
+            raise TypeError(
+                f"gradcheck: f returned {t.dtype} for float64 inputs; somewhere it loses the precision the check needs"
+            )
         if not bool(get_array_module(t._array).isfinite(t._array).all()):
             raise ValueError(f"gradcheck: f returned NaN or infinity (shape {t.shape}); choose inputs where it is finite")
     return list(results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ def curves(metrics: Sequence[Mapping[str, float]], classes: int, path: Path) -> 
         right.plot(epochs, [100 * m[f"{part}_accuracy"] for m in metrics], color=colour, label=part, marker=marker)
     left.axhline(np.log(classes), color="grey", linestyle=":", label=f"guessing: ln {classes} = {np.log(classes):.2f}")
     right.axhline(100 / classes, color="grey", linestyle=":", label=f"guessing: {100 / classes:.3g} %")
-    for changed in [m["epoch"] for before, m in zip(metrics, metrics[1:], strict=False) if m["lr"] != before["lr"]]:
+    for changed in [m["epoch"] for before, m in pairwise(metrics) if m["lr"] != before["lr"]]:
         for axes in (left, right):
             axes.axvline(changed - 0.5, color="lightgrey", zorder=0)
     left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)", ylim=(0, None))
@@ -53,7 +54,9 @@ def kernels(weight: np.ndarray, path: Path, towers: int = 1) -> None:
         mine = pictures[tower * count // towers : (tower + 1) * count // towers]
         axes.imshow(tiled(mine, columns, fill=1.0), interpolation="nearest")
         axes.set_axis_off()
-        axes.set_title(f"tower {tower + 1}: {len(mine)} kernels of {kh} x {kw}" if towers > 1 else f"{len(mine)} kernels of {kh} x {kw}")
+        axes.set_title(
+            f"tower {tower + 1}: {len(mine)} kernels of {kh} x {kw}" if towers > 1 else f"{len(mine)} kernels of {kh} x {kw}"
+        )
     _save(figure, path)
 
 
@@ -69,7 +72,12 @@ def tiled(images: np.ndarray, columns: int, fill: float) -> np.ndarray:
 
 
 def contact_sheet(
-    images: Sequence[np.ndarray], labels: Sequence[int], probabilities: np.ndarray, classes: Sequence[str], path: Path, columns: int = 8
+    images: Sequence[np.ndarray],
+    labels: Sequence[int],
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    path: Path,
+    columns: int = 8,
 ) -> None:
     """Images, each with the network's first guess and its probability: green where right, red with the truth where wrong.
 
@@ -85,9 +93,7 @@ def contact_sheet(
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="grey", vmin=0, vmax=255)
         text = f"{classes[guess]} {p[guess]:.0%}"
         right = guess == label
-        axes.set_title(
-            text if right else f"{text}\n(is {classes[label]})", fontsize=8, color="tab:green" if right else "tab:red"
-        )
+        axes.set_title(text if right else f"{text}\n(is {classes[label]})", fontsize=8, color="tab:green" if right else "tab:red")
     _save(figure, path)
 
 

@@ -36,8 +36,10 @@ class Function:
     An operation is used once: make a new object for each call.
     """
 
-    inputs: tuple[Tensor, ...] | None = None
+    inputs: tuple[Tensor, ...] = None  # type: ignore[assignment]  # None: not recorded yet, or freed
     number: int
+    versions: int
+    output_array: Array
     keeps_inputs = True  # False: backward needs only the shapes of its inputs, so their memory is let go
     keeps_output = False  # True: backward uses self.output
 
@@ -48,7 +50,7 @@ class Function:
     def forward(self, *arrays: Array) -> Array:
         raise NotImplementedError(f"{self.name} must define forward(*arrays)")
 
-    def backward(self, gradient: Tensor) -> Tensor | None | tuple[Tensor | None, ...]:
+    def backward(self, gradient: Tensor) -> Tensor | tuple[Tensor | None, ...] | None:
         raise NotImplementedError(f"{self.name} must define backward(gradient)")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -83,7 +85,6 @@ class Function:
 
     def input_gradients(self, gradient: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """(input, its gradient) for every input that asks for one."""
-        assert self.inputs is not None
         if sum([t._version for t in self.inputs]) != self.versions:
             shapes = ", ".join(str(t.shape) for t in self.inputs)
             raise RuntimeError(

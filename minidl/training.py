@@ -31,7 +31,9 @@ class Figures:
     images_per_second: float
 
 
-def train_epoch(model: Module, batches: Iterable[tuple[Tensor, Tensor]], optimizer: Optimizer, bar: tqdm | None = None) -> Figures:
+def train_epoch(
+    model: Module, batches: Iterable[tuple[Tensor, Tensor]], optimizer: Optimizer, bar: tqdm | None = None
+) -> Figures:
     """One pass over `batches` of (images, labels), one step of `optimizer` a batch. `bar` counts the images.
 
     Raises FloatingPointError at the step whose loss is not finite, before the weights take it up.

@@ -61,7 +61,12 @@ _local = _Local()
 
 def for_each(task: Callable[[Piece], None], pieces: Sequence[Piece], xp: ModuleType) -> None:
     """`task(piece)` for every piece: on the pool with NumPy, one after the other with CuPy, which is parallel by itself."""
-    share(lambda worker, mine: [task(piece) for piece in mine], pieces, xp)
+
+    def run(worker: int, mine: Sequence[Piece]) -> None:
+        for piece in mine:
+            task(piece)
+
+    share(run, pieces, xp)
 
 
 def share(task: Callable[[int, Sequence[Piece]], Any], pieces: Sequence[Piece], xp: ModuleType) -> list[Any]:

@@ -52,9 +52,7 @@ def to_channels_first(model: Module, names: Mapping[str, str] | None = None) -> 
     return state
 
 
-def from_channels_first(
-    model: Module, state: Mapping[str, Any], names: Mapping[str, str] | None = None
-) -> dict[str, np.ndarray]:
+def from_channels_first(model: Module, state: Mapping[str, Any], names: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
     """`state`, arrays in the layout of PyTorch or Caffe, as a state that `model.load_state_dict` takes.
 
     PyTorch's tensors are converted by `np.asarray`. names: as in `to_channels_first`. A shape that does not fit is left for

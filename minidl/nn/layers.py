@@ -152,9 +152,7 @@ class AdaptiveAvgPool2d(_Configured):
 class LocalResponseNorm(_Configured):
     """Response normalisation across channels; `alpha` multiplies the sum, as in the paper (PyTorch's is `size` times ours)."""
 
-    def __init__(
-        self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1
-    ) -> None:
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1) -> None:
         self.size, self.alpha, self.beta, self.k, self.groups = size, alpha, beta, k, groups
 
     def forward(self, x: Tensor) -> Tensor:

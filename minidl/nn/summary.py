@@ -28,7 +28,12 @@ class LayerSummary:
     @property
     def cells(self) -> list[str]:
         shape = " x ".join(map(str, self.output_shape))
-        return [self.name, self.kind, shape, *(f"{n:,}" if n else "-" for n in (self.parameters, self.multiply_accumulates, self.bytes))]
+        return [
+            self.name,
+            self.kind,
+            shape,
+            *(f"{n:,}" if n else "-" for n in (self.parameters, self.multiply_accumulates, self.bytes)),
+        ]
 
 
 HEADINGS = ["layer", "kind", "output", "parameters", "multiply-accumulates", "bytes"]

@@ -47,7 +47,9 @@ def check_floating(operation: str, x: Any) -> None:
     """A floating-point Tensor of any shape."""
     check_tensor(operation, "x", x)
     if x.dtype.kind != "f":
-        raise TypeError(f"{operation}: x must be floating point, got {x.dtype} of shape {x.shape}; convert with .astype('float32')")
+        raise TypeError(
+            f"{operation}: x must be floating point, got {x.dtype} of shape {x.shape}; convert with .astype('float32')"
+        )
 
 
 def check_tensor(operation: str, name: str, value: Any) -> None:

@@ -32,9 +32,7 @@ class Concatenate(Function):
     def backward(self, gradient):
         ends = list(accumulate(t.shape[self.axis] for t in self.inputs))
         before = (slice(None),) * self.axis
-        return tuple(
-            gradient[(*before, slice(end - t.shape[self.axis], end))] for t, end in zip(self.inputs, ends, strict=True)
-        )
+        return tuple(gradient[(*before, slice(end - t.shape[self.axis], end))] for t, end in zip(self.inputs, ends, strict=True))
 
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -122,7 +120,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if bias is not None:
         check_tensor("linear", "bias", bias)
         if bias.shape != weight.shape[1:]:
-            raise ValueError(f"linear: bias must have shape {weight.shape[1:]} to go with weight {weight.shape}, got {bias.shape}")
+            raise ValueError(
+                f"linear: bias must have shape {weight.shape[1:]} to go with weight {weight.shape}, got {bias.shape}"
+            )
     product = matmul(x, weight)
     return product if bias is None else product + bias
 

@@ -12,7 +12,8 @@ and second derivatives need nothing new.
 
 from __future__ import annotations
 
-from minidl.kernels import convolution, im2col as patches
+from minidl.kernels import convolution
+from minidl.kernels import im2col as patches
 from minidl.kernels.window import Window
 from minidl.ops.arguments import IntOrPair, Padding, check_fit, check_images, check_tensor, padding_pairs, pair
 from minidl.tensor import Function, Tensor
@@ -113,9 +114,7 @@ class WeightGradient(Function):
         )
 
 
-def im2col(
-    x: Tensor, kernel_size: IntOrPair, stride: IntOrPair = 1, padding: Padding = 0, dilation: IntOrPair = 1
-) -> Tensor:
+def im2col(x: Tensor, kernel_size: IntOrPair, stride: IntOrPair = 1, padding: Padding = 0, dilation: IntOrPair = 1) -> Tensor:
     """Every window of the images as one row, so that `im2col(x, (KH, KW)) @ weight.reshape(-1, C_out)` is a convolution.
 
     x: (N, H, W, C). Returns (N, OH, OW, KH * KW * C), the row in the order KH, KW, C; padding reads as 0.

@@ -82,14 +82,18 @@ def mse_loss(prediction: Tensor, target: Any, reduction: str = "mean") -> Tensor
 def _labels(operation: str, logits: Tensor, labels: Any) -> Array:
     """`labels` as an integer array on the device of `logits`, checked."""
     if logits.ndim != 2 or logits.dtype.kind != "f":
-        raise ValueError(f"{operation}: expected floating-point scores of shape (N, classes), got {logits.dtype} of shape {logits.shape}")
+        raise ValueError(
+            f"{operation}: expected floating-point scores of shape (N, classes), got {logits.dtype} of shape {logits.shape}"
+        )
     if 0 in logits.shape:
         raise ValueError(f"{operation}: scores of shape {logits.shape} are empty")
     given = labels._array if isinstance(labels, Tensor) else labels if backend.is_array(labels) else np.asarray(labels)
     if given.dtype.kind not in "iu":
         raise TypeError(f"{operation}: labels must be integers (class numbers), got {given.dtype} of shape {given.shape}")
     if given.shape != logits.shape[:1]:
-        raise ValueError(f"{operation}: {logits.shape[0]} rows of scores need labels of shape ({logits.shape[0]},), got {given.shape}")
+        raise ValueError(
+            f"{operation}: {logits.shape[0]} rows of scores need labels of shape ({logits.shape[0]},), got {given.shape}"
+        )
     k = logits.shape[1]
     if isinstance(given, np.ndarray):
         wrong = np.flatnonzero((given < 0) | (given >= k))

@@ -76,9 +76,7 @@ class WindowSum(Function):
         return window_sum(gradient, self.size, self.groups)
 
 
-def local_response_norm_within(
-    x: Tensor, size: int = 5, alpha: float = 1e-3 / 25, beta: float = 0.75, k: float = 1.0
-) -> Tensor:
+def local_response_norm_within(x: Tensor, size: int = 5, alpha: float = 1e-3 / 25, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """Local response normalisation within each map: a / (k + alpha * sum of a ** 2 over size x size pixels) ** beta.
 
     x: (N, H, W, C); the window, of odd `size`, is centred and cut off at the edges of the map. Returns the shape of x.
@@ -97,7 +95,9 @@ def _check_constants(operation: str, x: Tensor, size: int, alpha: float, k: floa
     if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
         raise ValueError(f"{operation}: size must be an odd int, so that the window has a centre; got {size!r}")
     if not k > 0 or not alpha >= 0:
-        raise ValueError(f"{operation}: k must be positive and alpha at least 0, or the root has no value; got k={k}, alpha={alpha}")
+        raise ValueError(
+            f"{operation}: k must be positive and alpha at least 0, or the root has no value; got k={k}, alpha={alpha}"
+        )
 
 
 def batch_norm(
@@ -117,10 +117,9 @@ def batch_norm(
     Raises ValueError for shapes that do not fit, or one value a channel in training, which has no variance.
     """
     check_floating("batch_norm", x)
-    given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    for name, t in given.items():
-        if t is None and name in ("weight", "bias"):
-            continue
+    given = [("running_mean", running_mean), ("running_var", running_var)]
+    given += [(name, t) for name, t in (("weight", weight), ("bias", bias)) if t is not None]
+    for name, t in given:
         check_tensor("batch_norm", name, t)
         if x.ndim < 2 or t.shape != x.shape[-1:]:
             raise ValueError(f"batch_norm: {name} of shape {t.shape} does not fit the channels of x, shape {x.shape}")

@@ -32,9 +32,13 @@ class Optimizer:
             tensors = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
             for t in tensors:
                 if not isinstance(t, Tensor) or not t.requires_grad or t.grad_fn is not None:
-                    raise ValueError(f"{name}: group {i} holds something that is no parameter (a leaf that requires a gradient): {t!r}")
+                    raise ValueError(
+                        f"{name}: group {i} holds something that is no parameter (a leaf that requires a gradient): {t!r}"
+                    )
                 if id(t) in seen:
-                    raise ValueError(f"{name}: a parameter of shape {t.shape} occurs twice (again in group {i}); it would step twice")
+                    raise ValueError(
+                        f"{name}: a parameter of shape {t.shape} occurs twice (again in group {i}); it would step twice"
+                    )
                 seen.add(id(t))
             self.param_groups.append({**defaults, **group, "params": tensors})
         if not seen:
@@ -76,5 +80,7 @@ class Optimizer:
             xp = get_array_module(parameter._array)
             state[name] = xp.zeros_like(parameter._array, order="C")
         elif get_array_module(state[name]) is not get_array_module(parameter._array):
-            raise ValueError(f"{type(self).__name__}: the model was moved to {parameter.device} after the first step; move it before")
+            raise ValueError(
+                f"{type(self).__name__}: the model was moved to {parameter.device} after the first step; move it before"
+            )
         return state[name]
