@@ -32,7 +32,8 @@ class Concatenate(Function):
     def backward(self, gradient):
         ends = list(accumulate(t.shape[self.axis] for t in self.inputs))
         before = (slice(None),) * self.axis
-        return tuple(gradient[(*before, slice(end - t.shape[self.axis], end))] for t, end in zip(self.inputs, ends, strict=True))
+        pieces = [before + (slice(end - t.shape[self.axis], end),) for t, end in zip(self.inputs, ends, strict=True)]
+        return tuple(gradient[piece] for piece in pieces)
 
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
