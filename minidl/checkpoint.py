@@ -21,7 +21,8 @@ def save_weights(model: Module, path: str | os.PathLike[str], **description: str
 def load_weights(model: Module, path: str | os.PathLike[str]) -> dict[str, str]:
     """Read `path` into `model` and return the description stored with it.
 
-    Raises FileNotFoundError, and ValueError for a damaged file or one whose names or shapes do not fit (all of them named).
+    Raises FileNotFoundError, and ValueError for a damaged file, numbers that NumPy does not have (bfloat16), and names or
+    shapes that do not fit (all of them named).
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: there is no such file of weights")
@@ -31,6 +32,8 @@ def load_weights(model: Module, path: str | os.PathLike[str]) -> dict[str, str]:
             description = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a complete safetensors file ({error}); it may be damaged or cut short") from error
+    except TypeError as error:  # bfloat16 and the 8-bit floats
+        raise ValueError(f"{path}: holds numbers of a type that NumPy does not have ({error}); store them as float32") from error
     try:
         model.load_state_dict(state)
     except ValueError as error:

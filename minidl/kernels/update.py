@@ -52,12 +52,13 @@ def adam(
 
 
 def _in_pieces(update, *arrays: Array) -> None:
-    # reshape of a contiguous array is a view, so the pieces are written where they belong; gradients may have any layout.
     *written, gradient = arrays
-    flat = [a.reshape(-1) for a in written] + [gradient.reshape(-1)]
-    pieces = parallel.slices(flat[0].size, flat[0].itemsize, parallel.CHUNK_BYTES // len(flat))
     xp = get_array_module(gradient)
-    if xp.__name__ != "numpy" or flat[0].nbytes < parallel.CHUNK_BYTES:
-        update(*flat)
-    else:
-        parallel.for_each(lambda piece: update(*(a[piece] for a in flat)), pieces, xp)
+    large = gradient.nbytes >= parallel.CHUNK_BYTES
+    if xp.__name__ != "numpy" or not large or not all(a.flags.c_contiguous for a in written):
+        update(*arrays)
+        return
+    # reshape of a contiguous array is a view, so the pieces are written where they belong; gradients may have any layout.
+    flat = [a.reshape(-1) for a in arrays]
+    pieces = parallel.slices(gradient.size, gradient.itemsize, parallel.CHUNK_BYTES // len(flat))
+    parallel.for_each(lambda piece: update(*(a[piece] for a in flat)), pieces, xp)

@@ -5,6 +5,8 @@
     fully connected    (in, out)                          (out, in)
     the first of them  in = H, W, C in this order         in = C, H, W in this order
 
+`model.flattened` says what H, W, C are; the networks of this package have it, others need it set.
+
 Images themselves are N, H, W, C here and N, C, H, W there; and Caffe's first layer expects blue, green, red: turn the channels of
 its conv1 with `state["conv1.weight"][:, :, ::-1]` after converting.
 """
@@ -16,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.nn import Linear, Module
+from minidl.nn import Conv2d, Linear, Module
 
 # The names in torchvision's `alexnet` of the layers of AlexNet("torchvision").
 TORCHVISION_NAMES = {
@@ -76,7 +78,13 @@ def from_channels_first(model: Module, state: Mapping[str, Any], names: Mapping[
 
 
 def _first_linear(model: Module) -> str | None:
-    """The name of the layer that reads flattened images, whose inputs need another order."""
-    if not hasattr(model, "flattened"):
-        return None
-    return next((name for name, module in model.named_modules() if isinstance(module, Linear)), None)
+    """The name of the layer that reads flattened images, whose inputs need another order; None where there are no images."""
+    first = next((name for name, module in model.named_modules() if isinstance(module, Linear)), None)
+    if first is None or hasattr(model, "flattened"):
+        return first
+    if any(isinstance(module, Conv2d) for module in model.modules()):
+        raise ValueError(
+            f"the inputs of {first} need another order, which depends on what is flattened before it: set model.flattened to that "
+            "shape, (H, W, C)"
+        )
+    return None

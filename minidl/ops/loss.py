@@ -70,6 +70,7 @@ def mse_loss(prediction: Tensor, target: Any, reduction: str = "mean") -> Tensor
     """The squared difference of two Tensors of one shape. reduction: "mean", "sum" or "none"."""
     check_tensor("mse_loss", "prediction", prediction)
     target = target if isinstance(target, Tensor) else Tensor(target, device=prediction.device)
+    target = target if target.dtype.kind == "f" else target.astype(prediction.dtype)
     if prediction.shape != target.shape:
         raise ValueError(
             f"mse_loss: prediction has shape {prediction.shape}, target {target.shape}; they must be equal, "

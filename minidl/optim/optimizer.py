@@ -26,6 +26,8 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         seen: set[int] = set()
         for i, group in enumerate(groups):
+            if not isinstance(group, dict):
+                raise ValueError(f"{name}: params are either all Tensors or all dicts; group {i} is {type(group).__name__}")
             unknown = group.keys() - defaults.keys() - {"params", "name"}
             if unknown or "params" not in group:
                 raise ValueError(f"{name}: group {i} needs 'params' and may set {sorted(defaults)}; it has {sorted(group)}")

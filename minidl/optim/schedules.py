@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 from minidl.optim.optimizer import Optimizer
 
@@ -77,7 +78,7 @@ class ReduceLROnPlateau:
     def step(self, figure: float) -> None:
         """An epoch is over, and `figure` is what it came to."""
         figure = float(figure)
-        if self.best is None or self._improved(figure, self.best):
+        if not isnan(figure) and (self.best is None or self._improved(figure, self.best)):
             self.best, self.bad_epochs = figure, 0
             return
         self.bad_epochs += 1

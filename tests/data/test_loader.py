@@ -1,0 +1,260 @@
+"""The loader: the right images in the right order, the same whatever the threads do, and nothing left behind."""
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minidl.data import ArrayDataset, Compose, DataLoader, ImageFolder, Mirror, RandomCrop, Subset
+
+
+def numbered(count=10):
+    """A data set of images that carry their own number, labelled number % 3."""
+    images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 2, 2, 1))
+    return ArrayDataset(images, np.arange(count) % 3, ["a", "b", "c"])
+
+
+class Slow:
+    """A data set whose first image takes longest, so that batches are ready in the wrong order."""
+
+    def __init__(self, whole):
+        self.whole, self.labels, self.classes = whole, whole.labels, whole.classes
+
+    def __len__(self):
+        return len(self.whole)
+
+    def __getitem__(self, index):
+        time.sleep(0.02 if index < 2 else 0)
+        return self.whole[index]
+
+
+class Broken(Slow):
+    def __getitem__(self, index):
+        if index == 5:
+            raise ZeroDivisionError("image 5 is broken")
+        return self.whole[index]
+
+
+def epoch(loader):
+    """Every batch of the next epoch as arrays."""
+    return [(np.array(images.data), np.array(labels.data)) for images, labels in loader]
+
+
+def numbers(loader):
+    return [images[:, 0, 0, 0].astype(int).tolist() for images, _ in epoch(loader)]
+
+
+def order(loader):
+    return [number for batch in numbers(loader) for number in batch]
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for (images, labels), (other_images, other_labels) in zip(first, second, strict=True):
+        assert np.array_equal(images, other_images) and np.array_equal(labels, other_labels)
+
+
+def loader_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("minidl-data")]
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def assert_no_threads_left():
+    gc.collect()
+    wait_until(lambda: not loader_threads())
+
+
+def test_batches_are_in_order_with_the_types_of_a_network():
+    loader = DataLoader(numbered(), batch_size=4)
+    assert len(loader) == 3
+    batches = epoch(loader)
+    assert [images.shape for images, _ in batches] == [(4, 2, 2, 1), (4, 2, 2, 1), (2, 2, 2, 1)]
+    assert all(images.dtype == np.float32 and labels.dtype == np.int64 for images, labels in batches)
+    assert [labels.tolist() for _, labels in batches] == [[0, 1, 2, 0], [1, 2, 0, 1], [2, 0]]
+    assert numbers(loader) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_drop_last_leaves_out_the_short_batch():
+    loader = DataLoader(numbered(), batch_size=4, drop_last=True)
+    assert len(loader) == 2 and numbers(loader) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    even = DataLoader(numbered(), batch_size=5, drop_last=True)
+    assert len(even) == 2 == len(numbers(even))
+    assert len(DataLoader(numbered(), batch_size=10, drop_last=True)) == 1
+
+
+def test_every_epoch_is_a_new_shuffle_of_every_image():
+    loader = DataLoader(numbered(100), batch_size=7, shuffle=True, seed=3)
+    orders = [order(loader) for _ in range(3)]
+    assert all(sorted(numbers) == list(range(100)) for numbers in orders)
+    assert orders[0] != orders[1] != orders[2] != list(range(100))
+    assert all(batch != sorted(batch) for batch in numbers(loader)[:-1])
+    assert order(DataLoader(numbered(100), batch_size=7, shuffle=True, seed=4)) != orders[0]
+    assert all(label == image[0, 0, 0] % 3 for batch in epoch(loader) for image, label in zip(*batch, strict=True))
+
+
+def test_seed_and_epoch_decide_everything():
+    def loader(seed=3):
+        images = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
+        dataset = ArrayDataset(images, np.zeros(100, int), ["only"])
+        transform = Compose([RandomCrop(6), Mirror()])
+        return DataLoader(dataset, batch_size=30, shuffle=True, transform=transform, seed=seed)
+
+    continued = loader()
+    first, second, third = epoch(continued), epoch(continued), epoch(continued)
+    resumed = loader()
+    resumed.set_epoch(2)
+    assert resumed.epoch == 2
+    assert_same(third, epoch(resumed))
+    assert resumed.epoch == 3
+    resumed.set_epoch(0)
+    assert_same(first, epoch(resumed))
+    assert_same(second, epoch(resumed))
+    assert not np.array_equal(epoch(loader(seed=4))[0][0], first[0][0])
+
+
+def test_results_do_not_depend_on_threads_or_timing():
+    transform = Compose([RandomCrop(2, padding=2), Mirror()])
+
+    def batches(dataset, prefetch):
+        return epoch(DataLoader(dataset, batch_size=2, shuffle=True, transform=transform, prefetch=prefetch))
+
+    expected = batches(numbered(20), 1)
+    assert_same(expected, batches(numbered(20), 4))
+    assert_same(expected, batches(Slow(numbered(20)), 4))
+
+
+def test_each_batch_has_the_generator_of_its_seed_epoch_and_number():
+    drawn = []
+
+    def transform(images, rng):
+        drawn.append(rng.random())
+        return images
+
+    epoch(DataLoader(numbered(), batch_size=5, shuffle=True, transform=transform, seed=7, prefetch=1))
+    assert drawn == [np.random.default_rng([7, 0, number]).random() for number in (0, 1)]
+
+
+def test_the_shuffle_is_independent_of_the_first_batch():
+    """NumPy takes the seeds [7, 0] and [7, 0, 0] for the same: batch 0 would draw the numbers of the shuffle again."""
+    shuffled = order(DataLoader(numbered(100), batch_size=100, shuffle=True, seed=7))
+    assert shuffled != np.random.default_rng([7, 0, 0]).permutation(100).tolist()
+
+
+def test_two_iterations_at_once_do_not_disturb_each_other():
+    loader = DataLoader(numbered(), batch_size=4)
+    pairs = list(zip(loader, loader, strict=True))
+    assert all(np.array_equal(first[0].data, second[0].data) for first, second in pairs) and len(pairs) == 3
+
+
+def test_no_more_than_prefetch_batches_are_made_ahead():
+    made = []
+
+    def transform(images, rng):
+        made.append(len(images))
+        return images
+
+    batches = iter(DataLoader(numbered(100), batch_size=1, transform=transform, prefetch=3))
+    assert made == []  # nothing starts before it is wanted
+    for taken in range(1, 5):
+        next(batches)
+        wait_until(lambda taken=taken: len(made) >= taken + 3)
+        time.sleep(0.02)
+        assert len(made) == taken + 3
+
+
+def test_errors_surface_with_type_and_message_where_the_batch_would_have_come():
+    batches = iter(DataLoader(Broken(numbered()), batch_size=2))
+    next(batches)
+    next(batches)
+    with pytest.raises(ZeroDivisionError, match="image 5 is broken"):
+        next(batches)
+    assert_no_threads_left()
+
+
+def test_errors_of_a_transform_surface():
+    def transform(images, rng):
+        raise KeyError("no such thing")
+
+    with pytest.raises(KeyError, match="no such thing"):
+        epoch(DataLoader(numbered(), batch_size=2, transform=transform))
+
+
+def test_leaving_a_loop_leaves_no_thread():
+    for _ in DataLoader(numbered(), batch_size=1, prefetch=3):
+        break
+    assert_no_threads_left()
+    epoch(DataLoader(numbered(), batch_size=1, prefetch=3))
+    assert_no_threads_left()
+
+
+def test_leaving_a_loop_cancels_what_is_not_begun(monkeypatch):
+    made = []
+
+    def transform(images, rng):
+        made.append(len(images))
+        time.sleep(0.1)
+        return images
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one thread, so the others of the 9 batches are waiting
+    for _ in DataLoader(numbered(), batch_size=1, transform=transform, prefetch=8):
+        break
+    assert_no_threads_left()
+    assert len(made) < 9
+
+
+def test_a_program_that_leaves_an_iteration_open_ends():
+    program = """
+import time
+import numpy as np
+from minidl.data import ArrayDataset, DataLoader
+dataset = ArrayDataset(np.zeros((1000, 2, 2, 1), np.uint8), np.zeros(1000, int), ["only"])
+batches = iter(DataLoader(dataset, 1, transform=lambda images, rng: (time.sleep(0.05), images)[1]))
+next(batches)
+print("end")
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and result.stdout == "end\n" and result.stderr == ""
+
+
+def test_a_folder_of_images_is_loaded(tmp_path):
+    for number in range(6):
+        (tmp_path / str(number % 2)).mkdir(exist_ok=True)
+        Image.new("RGB", (8 + number, 9), (number, 0, 0)).save(tmp_path / str(number % 2) / f"{number}.png")
+    loader = DataLoader(ImageFolder(tmp_path, size=8), batch_size=4)
+    (images, labels), (rest, _) = epoch(loader)
+    assert images.shape == (4, 8, 8, 3) and rest.shape == (2, 8, 8, 3)
+    assert images[:, 0, 0, 0].tolist() == [0, 2, 4, 1] and labels.tolist() == [0, 0, 0, 1]
+    with pytest.raises(ValueError, match=r"batch 0 has images of different shapes.*\(9, 8, 3\).*ImageFolder.*size="):
+        epoch(DataLoader(ImageFolder(tmp_path), batch_size=4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 2, "prefetch": 0}, "prefetch is 0"),
+        ({"batch_size": 2, "seed": -1}, "seed is -1"),
+        ({"batch_size": 11, "drop_last": True}, "batch_size 11 with drop_last leaves no batch of 10 images"),
+        ({"batch_size": 2, "dataset": Subset(numbered(), [])}, "the data set is empty"),
+    ],
+)
+def test_arguments_are_checked(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DataLoader(**{"dataset": numbered(), **arguments})
+
+
+def test_set_epoch_is_checked():
+    with pytest.raises(ValueError, match="epoch is -1"):
+        DataLoader(numbered(), batch_size=2).set_epoch(-1)

@@ -1,0 +1,55 @@
+"""Means and deviations against one line of NumPy."""
+
+import numpy as np
+import pytest
+
+from minidl.data import ArrayDataset, EmbeddedCIFAR10, Subset, mean_colour, mean_image, std_colour
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return EmbeddedCIFAR10(train=False)
+
+
+def test_statistics_equal_those_of_all_pixels(dataset):
+    pixels = dataset.images.astype(np.float64)
+    for found, expected in (
+        (mean_image(dataset), pixels.mean(axis=0)),
+        (mean_colour(dataset), pixels.mean(axis=(0, 1, 2))),
+        (std_colour(dataset), pixels.std(axis=(0, 1, 2))),
+    ):
+        assert found.dtype == np.float32 and found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_subset_has_statistics_of_its_own(dataset):
+    expected = dataset.images[[3, 5]].astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(mean_image(Subset(dataset, [3, 5])), expected, rtol=1e-6)
+
+
+class TwoSizes:
+    """A black image of 2 x 2 pixels and a white one of 2 x 6."""
+
+    labels, classes = np.zeros(2, np.int64), ["only"]
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return (np.full((2, 6, 1), 255, np.uint8) if index else np.zeros((2, 2, 1), np.uint8)), 0
+
+
+def test_every_pixel_of_images_of_different_sizes_counts_once():
+    assert mean_colour(TwoSizes()).tolist() == [255 * 12 / 16]
+    np.testing.assert_allclose(std_colour(TwoSizes()), [255 * np.sqrt(0.75 * 0.25)], rtol=1e-6)
+
+
+def test_images_of_different_sizes_have_no_mean_image():
+    with pytest.raises(ValueError, match=r"image 1 has shape \(2, 6, 1\), image 0 \(2, 2, 1\).*size="):
+        mean_image(TwoSizes())
+
+
+@pytest.mark.parametrize("statistic", [mean_image, mean_colour, std_colour])
+def test_nothing_has_no_mean(statistic):
+    with pytest.raises(ValueError, match="empty"):
+        statistic(ArrayDataset(np.zeros((0, 2, 2, 1), np.uint8), np.zeros(0, int), ["a"]))

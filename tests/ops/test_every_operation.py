@@ -1,0 +1,58 @@
+"""Every operation, in every configuration of `checks.py`, on every device: values, first and second derivatives."""
+
+import numpy as np
+import pytest
+import standin_cupy
+
+import minidl
+import minidl.functional as F
+from minidl import Tensor
+from ops.checks import CASES, check_gradients, check_recorded_gradients, check_values
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def test_no_operation_is_left_out():
+    assert {case.operation for case in CASES} == set(F.__all__)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.reference], ids=str)
+def test_values_against_the_definition(device, case):
+    check_values(case)
+
+
+@every_case
+def test_gradients_against_finite_differences(device, case):
+    check_gradients(case)
+
+
+@every_case
+def test_second_derivatives_against_finite_differences(device, case):
+    check_gradients(case, order=2)
+
+
+@every_case
+def test_gradients_are_the_same_with_create_graph(device, case):
+    check_recorded_gradients(case)
+
+
+@every_case
+def test_float32_stays_float32_both_ways(device, case):
+    inputs = [Tensor(np.random.default_rng(0).random(shape, np.float32), requires_grad=True) for shape in case.inputs]
+    result = case.f(*inputs)
+    if case.operation == "batch_norm" and "evaluation" in case.name:
+        return  # the running values of the case are float64
+    result.backward(Tensor(np.ones(result.shape, np.float32)))
+    assert result.dtype == np.float32 and all(t.grad.dtype == np.float32 for t in inputs)
+
+
+@every_case
+def test_a_gpu_never_waits_for_the_host(case):
+    """Not a number is read back from the device, forwards, backwards or backwards twice: each would stop it."""
+    with standin_cupy.install(), minidl.default_device("gpu"):
+        inputs = [Tensor(np.random.default_rng(0).random(shape), requires_grad=True) for shape in case.inputs]
+        with standin_cupy.count_transfers() as count:
+            result = case.f(*inputs)
+            first = minidl.grad((result * result).sum(), inputs, create_graph=True)
+            sum(((g * g).sum() for g in first[1:]), (first[0] * first[0]).sum()).backward()
+        assert count.to_host == 0

@@ -1,0 +1,223 @@
+"""Devices, array libraries and random numbers."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import standin_cupy
+from numpy.testing import assert_array_equal
+
+import minidl
+from minidl import Tensor, backend
+
+
+@pytest.fixture
+def two_gpus():
+    """A machine with two GPUs, as far as the stand-in can pretend."""
+    with standin_cupy.install() as cupy, standin_cupy.pretend_devices(2), backend.fixed_random(0):
+        yield cupy
+
+
+@pytest.fixture
+def no_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # `import cupy` then raises ImportError
+    with backend.fixed_random(0):
+        yield
+
+
+def numbers(device: str) -> np.ndarray:
+    return backend.to_device(backend.generator(device).standard_normal(5), "cpu")
+
+
+# Which library, which device
+
+
+def test_new_tensors_go_to_the_default_device(device):
+    assert Tensor([1.0]).device == minidl.get_default_device() == backend.canonical_device(device)
+
+
+def test_the_library_of_an_array(device):
+    array = Tensor([1.0]).data
+    assert backend.get_array_module(array) is (np if device == "cpu" else sys.modules["cupy"])
+    assert backend.is_array(array) and not backend.is_array([1.0]) and not backend.is_array(np.float32(1))
+    assert backend.get_array_module(np.float32(1)) is backend.get_array_module(1.0) is np
+
+
+@pytest.mark.parametrize("name, full", [("cpu", "cpu"), ("gpu", "gpu:0"), ("gpu:0", "gpu:0"), ("gpu:12", "gpu:12")])
+def test_canonical_device(name, full):
+    assert backend.canonical_device(name) == full
+
+
+@pytest.mark.parametrize("name", ["cuda", "GPU", "cpu:0", "gpu:", "gpu:-1", "gpu:one", "gpu0", "", None, 0])
+def test_unknown_device_names(name):
+    for use in (backend.canonical_device, minidl.set_default_device, Tensor([1.0]).to, lambda n: Tensor([1.0], device=n or "")):
+        with pytest.raises(ValueError, match=r'unknown device .*: use "cpu", "gpu" or "gpu:1"'):
+            use(name)
+
+
+def test_to_device(device):
+    host = np.arange(6.0).reshape(2, 3)
+    there = backend.to_device(host, device)
+    assert backend.device_of(there) == backend.canonical_device(device)
+    assert backend.to_device(there, device) is there
+    assert_array_equal(backend.to_device(there, "cpu"), host)
+
+
+def test_default_device_is_restored(device):
+    before = minidl.get_default_device()
+    with pytest.raises(KeyError), minidl.default_device("cpu"):
+        assert minidl.get_default_device() == Tensor([1.0]).device == "cpu"
+        raise KeyError
+    assert minidl.get_default_device() == Tensor([1.0]).device == before
+
+
+def test_a_default_device_that_fails_is_not_set(no_cupy):
+    with pytest.raises(RuntimeError):
+        minidl.set_default_device("gpu")
+    assert minidl.get_default_device() == "cpu"
+
+
+# Moving Tensors
+
+
+def test_tensor_to_device_and_its_gradient_back(device):
+    x = Tensor([1.0, 2.0], requires_grad=True, device="cpu")
+    y = x.to(device)
+    assert y.device == backend.canonical_device(device) and (y is x) == (device == "cpu")
+    (y * y).sum().backward()
+    assert x.grad.device == "cpu"
+    assert_array_equal(x.grad.numpy(), [2.0, 4.0])
+
+
+def test_an_array_on_a_gpu_stays_there(two_gpus):
+    with two_gpus.cuda.Device(1):
+        array = two_gpus.ones(2, np.float32)
+    assert minidl.get_default_device() == "cpu"
+    assert Tensor(array).device == Tensor(Tensor(array)).device == "gpu:1"
+    assert Tensor(array, device="gpu").device == "gpu:0" and Tensor(array, device="cpu").device == "cpu"
+
+
+def test_operations_follow_their_inputs_to_a_second_gpu(two_gpus):
+    """CuPy makes arrays on the current GPU, which is another one than the Tensors' here."""
+    x = Tensor([[3.0, 1.0], [2.0, 5.0]], requires_grad=True, device="gpu:1")
+    y = ((2 * x @ x.T).max(axis=1).exp().log() / x[[0, 1], 0]).astype("float64").sum()
+    (slope,) = minidl.grad(y, [x], create_graph=True)
+    (slope * slope).sum().backward()
+    everything = [y, slope, x.grad, x > 1, x.argmax(axis=0), x.detach(), x.astype(int), Tensor(x), minidl.where(x > 1, x, 0)]
+    x.data = np.zeros((2, 2))
+    assert {t.device for t in [*everything, x]} == {"gpu:1"}
+    x.to("gpu:0").sum().backward()
+    assert x.grad.device == "gpu:1"
+
+
+@pytest.mark.parametrize("devices", [("cpu", "gpu:1"), ("gpu:0", "cpu"), ("gpu:0", "gpu:1"), ("gpu:1", "gpu:0")])
+def test_mixed_devices_are_named_with_the_remedy(two_gpus, devices):
+    a, b = (Tensor(np.ones((2, 2), np.float32), device=name) for name in devices)
+    operations = [
+        lambda: a + b,
+        lambda: a / b,
+        lambda: a @ b,
+        lambda: a < b,
+        lambda: minidl.concatenate([a, b]),
+        lambda: minidl.stack([a, b]),
+        lambda: minidl.where(a > 0, a, b),
+    ]
+    for operation in operations:
+        with pytest.raises(ValueError, match=rf"different devices: .*{devices[0]}.*{devices[1]}.*\.to\(device\)"):
+            operation()
+    with pytest.raises(ValueError, match=rf"different devices: {devices[0]} and the index {devices[1]}"):
+        a[b > 0]
+
+
+def test_arrays_of_the_other_library_are_not_moved_silently(two_gpus):
+    with pytest.raises(TypeError, match=r"numpy.ndarray of shape \(2,\) meets a Tensor on gpu:0: make it a Tensor"):
+        Tensor([1.0, 2.0], device="gpu") + np.ones(2)
+    with pytest.raises(TypeError, match=r"cupy.ndarray of shape \(2,\) meets a Tensor on cpu"):
+        two_gpus.ones(2) * Tensor([1.0, 2.0])
+
+
+# No GPU
+
+
+def test_without_cupy_the_error_says_what_to_install(no_cupy):
+    for ask in (Tensor([1.0]).to, minidl.set_default_device, backend.generator, lambda name: Tensor([1.0], device=name)):
+        with pytest.raises(RuntimeError, match=r"needs CuPy.*pip install \"minidl\[gpu\]\".*minidl\.doctor"):
+            ask("gpu")
+
+
+def test_without_a_driver_the_error_says_so(two_gpus):
+    with (
+        standin_cupy.pretend_devices(0),
+        pytest.raises(RuntimeError, match=r"finds no GPU it can use \(.*no CUDA-capable device.*\).*driver.*minidl\.doctor"),
+    ):
+        Tensor([1.0], device="gpu")
+
+
+def test_a_gpu_number_too_high(two_gpus):
+    with pytest.raises(ValueError, match=r'device "gpu:2": this machine has 2 GPU\(s\), numbered from 0'):
+        Tensor([1.0], device="gpu:2")
+
+
+def test_importing_minidl_imports_no_cupy(monkeypatch):
+    class Forbidden(ModuleType):
+        def __getattr__(self, name):
+            raise AssertionError(f"cupy.{name} was asked for")
+
+    monkeypatch.setitem(sys.modules, "cupy", Forbidden("cupy"))
+    (Tensor([1.0], requires_grad=True) * 2).sum().backward()
+    assert not backend.is_array(SimpleNamespace())
+
+
+# Random numbers
+
+
+def test_manual_seed_repeats_the_numbers(device):
+    minidl.manual_seed(1)
+    first, second = numbers(device), numbers(device)
+    minidl.manual_seed(1)
+    assert_array_equal(numbers(device), first)
+    assert_array_equal(numbers(device), second)
+    assert not np.array_equal(first, second)
+    minidl.manual_seed(2)
+    assert not np.array_equal(numbers(device), first)
+
+
+def test_without_a_seed_the_numbers_differ(monkeypatch):
+    monkeypatch.setattr(backend, "_seed", None)
+    monkeypatch.setattr(backend, "_generators", {})
+    first = numbers("cpu")
+    backend._generators.clear()
+    assert not np.array_equal(numbers("cpu"), first)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", None])
+def test_a_seed_that_is_none(seed):
+    with pytest.raises(ValueError, match="manual_seed: the seed must be an integer of at least 0"):
+        minidl.manual_seed(seed)
+
+
+def test_fixed_random_leaves_the_stream_untouched(device):
+    expected = numbers(device), numbers(device)
+    minidl.manual_seed(0)
+    first = numbers(device)
+    with pytest.raises(KeyError), backend.fixed_random(7):
+        inside = numbers(device)
+        raise KeyError
+    with backend.fixed_random(7):
+        assert_array_equal(numbers(device), inside)
+    assert_array_equal([first, numbers(device)], expected)
+    minidl.manual_seed(0)
+    with backend.fixed_random(7):
+        numbers(device)
+    assert_array_equal(numbers(device), first)  # a generator made only after the block starts from the seed before it
+
+
+def test_each_gpu_has_its_own_generator(two_gpus):
+    backend.manual_seed(3)
+    first, second = backend.generator("gpu:0"), backend.generator("gpu:1")
+    assert first is backend.generator("gpu") and first is not second
+    with backend.on_device("gpu:1"):
+        assert second.standard_normal(2).device.id == 1
