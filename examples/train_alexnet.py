@@ -45,7 +45,7 @@ def arguments() -> argparse.Namespace:
     option("--image-size", type=int, default=64, metavar="PIXELS", help="images are cropped to this size, at least 63; "
            "the original's is 224 (default: 64)")  # fmt: skip
     option("--width", type=float, default=0.5, help="factor on the number of channels; the original's is 1 (default: 0.5)")
-    option("--epochs", type=int, default=20, help="passes over the training images (default: 20)")
+    option("--epochs", type=int, default=18, help="passes over the training images (default: 18)")
     option("--batch-size", type=int, default=64, metavar="N", help="images a step; the paper's is 128 (default: 64)")
     option("--lr", type=float, help="learning rate, divided by 10 for the last fifth of the epochs (default: "
            + ", ".join(f"{rate} for {name}" for name, rate in LEARNING_RATE.items()) + ")")  # fmt: skip

@@ -46,7 +46,8 @@ def kernels(weight: np.ndarray, path: Path, towers: int = 1) -> None:
     kh, kw, channels, count = weight.shape
     if channels != 3 or count % towers:
         raise ValueError(f"kernels: weights of shape {weight.shape} are not {towers} towers of colour kernels (KH, KW, 3, C_out)")
-    pictures = (0.5 + 0.5 * weight / np.abs(weight).max()).transpose(3, 0, 1, 2)
+    largest = np.abs(weight).max() or 1.0
+    pictures = (0.5 + 0.5 * weight / largest).transpose(3, 0, 1, 2)
     columns = min(16, count // towers)
     rows = -(-(count // towers) // columns)
     figure = Figure(figsize=(0.55 * columns, (0.55 * rows + 0.4) * towers), layout="constrained")

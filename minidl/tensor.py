@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -191,7 +192,12 @@ class Tensor:
         self._version += 1
 
     def _writable(self) -> Array:
-        """The array, to be changed in place: for optimisers, which own the parameters while they step."""
+        """The array, to be changed in place: for optimisers, which own the parameters while they step.
+
+        Whoever else holds it (a detached Tensor, a view from `.data`) keeps the old values: then this Tensor gets a copy.
+        """
+        if sys.getrefcount(self._array) > 2:  # this Tensor's reference, and the one that getrefcount is given
+            self._array = self._array.copy()
         self._version += 1
         return self._array
 
@@ -485,7 +491,7 @@ def as_tensor(value: Any, like: Tensor) -> Tensor:
     if isinstance(value, (int, float)):
         dtype = array.dtype
         if isinstance(value, float) and dtype.kind != "f":
-            dtype = np.dtype(np.float32)
+            dtype = np.dtype(np.float64)  # as NumPy has it: integers with a float become float64
         elif dtype.kind == "b" and not isinstance(value, bool):
             dtype = np.dtype(np.int64)
         if isinstance(array, np.ndarray):

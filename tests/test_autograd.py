@@ -510,3 +510,16 @@ def test_an_operation_is_used_once():
         operation(*[leaf() for _ in range(inputs)])
         with pytest.raises(RuntimeError, match=f"{operation.name}: .* used once"):
             operation(*[leaf() for _ in range(inputs)])
+
+
+def test_what_was_detached_keeps_its_values_while_the_optimiser_steps(device):
+    w = Tensor([1.0, 2.0], requires_grad=True)
+    detached, view = w.detach(), w.data
+    array = w._writable()
+    array[...] = 7
+    assert w.numpy().tolist() == [7, 7]
+    assert detached.numpy().tolist() == Tensor(view).numpy().tolist() == [1, 2]
+    del array
+    first = id(w._array)
+    w._writable()
+    assert id(w._array) == first, "nobody else holds it: no copy"

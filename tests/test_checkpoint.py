@@ -97,7 +97,11 @@ def test_weights_of_another_network(saved):
         load_weights(model, saved)
     text = str(error.value)
     assert text.startswith(f"{saved} (stored as: {{") and "'variant': 'test'" in text
-    for line in ("missing: out.weight (4, 2)", "unexpected: fc.weight (4, 2)", "shape: conv.bias is (8,) here, (4,) in the state"):
+    for line in (
+        "missing: out.weight (4, 2)",
+        "unexpected: fc.weight (4, 2)",
+        "shape: conv.bias is (8,) here, (4,) in the state",
+    ):
         assert line in text
     assert same(model, before)
 

@@ -68,7 +68,13 @@ def test_what_does_not_fit_is_reported_with_everything_else():
     state["conv9.weight"] = state.pop("conv3.weight")
     with pytest.raises(ValueError) as error:
         small.load_state_dict(from_channels_first(small, state))
-    for line in ("missing: conv3.weight", "unexpected: conv9.weight", "shape: fc6.weight", "shape: fc8.weight", "shape: fc8.bias"):
+    for line in (
+        "missing: conv3.weight",
+        "unexpected: conv9.weight",
+        "shape: fc6.weight",
+        "shape: fc8.weight",
+        "shape: fc8.bias",
+    ):
         assert line in str(error.value)
 
 

@@ -53,7 +53,9 @@ LOSSES = [
 ]
 
 
-@pytest.mark.parametrize("layer, functional, shape", LAYERS, ids=lambda value: repr(value) if isinstance(value, nn.Module) else None)
+@pytest.mark.parametrize(
+    "layer, functional, shape", LAYERS, ids=lambda value: repr(value) if isinstance(value, nn.Module) else None
+)
 def test_a_layer_is_its_functional(device, layer, functional, shape):
     x = Tensor(np.random.default_rng(0).standard_normal(shape, np.float32))
     layer.to(device)

@@ -159,6 +159,12 @@ def test_load_state_dict_reports_everything_at_once_and_changes_nothing():
         assert_array_equal(array, before[name])
 
 
+@pytest.mark.parametrize("state", [{}, {"weight": np.ones((2, 1)), "more": 1}, {"weight": np.ones((1, 2))}])
+def test_one_problem_is_enough(state):
+    with pytest.raises(ValueError, match="the state does not fit this Linear:\n  (missing|unexpected|shape): "):
+        nn.Linear(2, 1, bias=False).load_state_dict(state)
+
+
 def test_train_and_eval_reach_every_part():
     net = Net()
     assert all(module.training for module in net.modules())

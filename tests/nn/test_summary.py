@@ -20,7 +20,9 @@ def small_network() -> nn.Sequential:
 def test_rows_and_totals(device):
     table = nn.summary(small_network(), (9, 11, 4))
     convolution = 3 * 3 * 2 * 6 + 6
-    assert [(row.name, row.kind, row.output_shape, row.parameters, row.multiply_accumulates, row.bytes) for row in table.layers] == [
+    assert [
+        (row.name, row.kind, row.output_shape, row.parameters, row.multiply_accumulates, row.bytes) for row in table.layers
+    ] == [
         ("conv", "Conv2d", (4, 5, 6), convolution, 4 * 5 * 6 * (3 * 3 * 2), 4 * (convolution + 120)),
         ("norm", "BatchNorm", (4, 5, 6), 12, 0, 4 * (12 + 120)),
         ("pool", "MaxPool2d", (2, 2, 6), 0, 0, 4 * 24),

@@ -158,10 +158,13 @@ def test_gradients_go_to_the_inputs_that_ask(device):
     assert labels.grad is None
 
 
-def test_where_lets_no_gradient_through_the_side_not_chosen(device):
+def test_where_lets_nothing_through_from_the_side_not_chosen(device):
     x = Tensor([-2.0, 0.0, 4.0], requires_grad=True)
-    where(x > 0, x * x, -x).sum().backward()
-    assert_array_equal(x.grad.numpy(), [-1, -1, 8])
+    endless = Tensor([np.inf, np.nan, -np.inf])
+    result = where(x > 0, x * x, -x) + where(x == x, x, endless) + where(x > 5, endless, x)
+    assert_array_equal(result.numpy(), [-2, 0, 24])
+    result.sum().backward()
+    assert_array_equal(x.grad.numpy(), [1, 1, 10])
 
 
 # Errors

@@ -28,6 +28,7 @@ def check(shape, dtype, count, tolerance, **settings):
         w.grad = Tensor(gradient.T.astype(dtype).copy()).transpose()  # its memory runs the other way round
         optimizer.step()
         np.testing.assert_allclose(w.numpy(), expected, rtol=tolerance, atol=tolerance)
+        np.testing.assert_array_equal(w.grad.numpy(), gradient.astype(dtype), "the gradient was changed")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,9 @@ def test_reduce_on_plateau_of_an_accuracy():
     assert rates(sgd, schedule, [(0.1,), (0.3,), (0.2,), (0.4,), (0.4,)]) == [1, 1, 1, 0.5, 0.5, 0.25]
 
 
-@pytest.mark.parametrize("mode, best, too_little, enough", [("min", 10, 9.5, 8.9), ("max", 10, 10.5, 11.1), ("min", -10, -10.5, -11.1)])
+@pytest.mark.parametrize(
+    "mode, best, too_little, enough", [("min", 10, 9.5, 8.9), ("max", 10, 10.5, 11.1), ("min", -10, -10.5, -11.1)]
+)
 def test_an_improvement_is_more_than_the_threshold(mode, best, too_little, enough):
     sgd = optimizer()
     schedule = optim.ReduceLROnPlateau(sgd, mode, factor=0.5, patience=0, threshold=0.1)

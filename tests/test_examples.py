@@ -1,0 +1,117 @@
+"""The examples as a reader starts them: what they print, what they leave behind, how they refuse."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minidl import models
+from minidl.checkpoint import load_weights
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments, folder) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "examples" / "train_alexnet.py"), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": str(folder)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=100)
+
+
+@pytest.fixture
+def photographs(tmp_path) -> Path:
+    """Ten photographs in two classes, of different sizes: dark ones and light ones."""
+    random = np.random.default_rng(0)
+    for label, brightness in (("dark", 60), ("light", 180)):
+        (tmp_path / "photographs" / label).mkdir(parents=True)
+        for i in range(5):
+            pixels = random.integers(brightness - 50, brightness + 50, (90 + i, 80, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photographs" / label / f"{i}.jpg")
+    return tmp_path / "photographs"
+
+
+def test_training_leaves_its_five_files(photographs, tmp_path):
+    out = tmp_path / "out"
+    done = run("--data", photographs, "--epochs", 1, "--width", 0.05, "--batch-size", 4, "--out", out, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.json", "curves.png", "kernels.png", "metrics.jsonl", "predictions.png", "weights.safetensors",
+    ]  # fmt: skip
+    for name in ("curves", "kernels", "predictions"):
+        with Image.open(out / f"{name}.png") as image:
+            assert image.width > 100 and image.height > 100
+
+    config = json.loads((out / "config.json").read_text())
+    assert config["width"] == 0.05 and config["variant"] == "program" and config["lr"] > 0 and config["seed"] == 0
+    (metrics,) = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+    assert metrics["epoch"] == 1 and metrics["lr"] == config["lr"] and 0 <= metrics["test_accuracy"] <= 1
+
+    model = models.AlexNet("program", 2, width=0.05, image_size=64)
+    assert load_weights(model, out / "weights.safetensors") == {
+        "variant": "program", "width": "0.05", "image_size": "64", "classes": "dark,light",
+    }  # fmt: skip
+
+    assert "8 images to learn from, 2 to test with, 2 classes" in done.stdout
+    assert "a loss of ln 2 = 0.693" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(f"test accuracy {metrics['test_accuracy']:.1%}")
+    assert "Traceback" not in done.stderr
+
+    again = run("--data", photographs, "--epochs", 1, "--width", 0.05, "--out", out, folder=tmp_path)
+    refused(again, f"{out} already holds something")
+    assert json.loads((out / "config.json").read_text()) == config
+
+
+def refused(done, message) -> None:
+    """One line that says what is wrong, and a return code that a script can see."""
+    assert done.returncode != 0 and "test accuracy" not in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("train_alexnet: ") and message in line
+
+
+def test_help(tmp_path):
+    done = run("--help", folder=tmp_path)
+    assert done.returncode == 0
+    for option in (
+        "--data",
+        "--variant",
+        "--image-size",
+        "--width",
+        "--epochs",
+        "--batch-size",
+        "--lr",
+        "--seed",
+        "--out",
+        "--device",
+    ):
+        assert option in done.stdout
+
+
+def known(reason):
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--data", "nowhere"], "--data nowhere: there is no such folder"),
+        (["--image-size", 32], "image_size must be an int of at least 63 pixels, got 32"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+        pytest.param(["--epochs", 0], "epochs must be at least 1, got 0", marks=known("the folder is made before")),
+        pytest.param(["--out", "file/run"], "file", marks=known("an OSError of another kind is not caught")),
+    ],
+)
+def test_bad_arguments(photographs, tmp_path, arguments, message):
+    (tmp_path / "file").touch()
+    data = [] if "--data" in arguments else ["--data", photographs]
+    out = [] if "--out" in arguments else ["--out", "run"]
+    refused(run(*data, *out, "--width", 0.05, *arguments, folder=tmp_path), message)
+    assert not (tmp_path / "run").exists(), "the folder would be refused when the mistake is corrected"
+
+
+def test_an_unknown_variant_is_refused_by_the_parser(tmp_path):
+    done = run("--variant", "vgg", folder=tmp_path)
+    assert done.returncode == 2 and "invalid choice: 'vgg'" in done.stderr and "Traceback" not in done.stderr

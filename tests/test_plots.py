@@ -1,0 +1,145 @@
+"""Pictures: that they are there, have a sensible size, and show what they should."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from minidl.plots import contact_sheet, curves, kernels, tiled
+
+TRAIN, TEST, RIGHT, WRONG = (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40)  # tab:blue, orange, green, red
+RATE_CHANGED = (211, 211, 211)  # lightgrey
+
+
+def picture(path) -> np.ndarray:
+    """(H, W, 3), and only if it is a PNG and nothing else is left in the folder."""
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        pixels = np.asarray(image.convert("RGB"))
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+    return pixels
+
+
+def where(pixels, colour) -> np.ndarray:
+    return (pixels == np.array(colour, np.uint8)).all(axis=2)
+
+
+def count(pixels, colour) -> int:
+    return int(where(pixels, colour).sum())
+
+
+# Curves
+
+
+def epoch(number: int, lr: float) -> dict[str, float]:
+    return {
+        "epoch": number, "lr": lr, "train_loss": 2 / number, "train_accuracy": 1 - 0.9 / number,
+        "test_loss": 2.2 / number, "test_accuracy": 1 - 0.95 / number,
+    }  # fmt: skip
+
+
+def test_curves(tmp_path):
+    curves([epoch(1, 0.1), epoch(2, 0.1), epoch(3, 0.1)], 10, tmp_path / "curves.png")
+    pixels = picture(tmp_path / "curves.png")
+    assert pixels.shape == (440, 1100, 3)
+    for half in (pixels[:, :550], pixels[:, 550:]):
+        assert count(half, TRAIN) > 200 and count(half, TEST) > 200
+    assert count(pixels, RATE_CHANGED) < 100
+
+    curves([epoch(1, 0.1), epoch(2, 0.1), epoch(3, 0.01)], 10, tmp_path / "curves.png")
+    lowered = where(picture(tmp_path / "curves.png"), RATE_CHANGED)
+    assert (lowered.sum(axis=0) > 200).any(), "an upright line where the rate was lowered"
+
+
+def test_one_epoch_is_a_point(tmp_path):
+    curves([epoch(1, 0.1)], 10, tmp_path / "curves.png")
+    pixels = picture(tmp_path / "curves.png")
+    assert count(pixels, TRAIN) > 100 and count(pixels, TEST) > 100
+
+
+# Kernels
+
+COLOURS = np.array([[1, -1, -1], [-1, 1, -1], [-1, -1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]])
+
+
+def test_every_kernel_has_its_tile_and_every_tower_its_half(tmp_path):
+    weight = np.broadcast_to(0.02 * COLOURS.T, (11, 11, 3, 6))
+    kernels(weight, tmp_path / "kernels.png", towers=2)
+    pixels = picture(tmp_path / "kernels.png")
+    tiles = [where(pixels, 255 * (colour > 0)) for colour in COLOURS]
+    sizes = [tile.sum() for tile in tiles]
+    assert min(sizes) > 1000 and max(sizes) < 1.15 * min(sizes)
+    rows, columns = zip(*(np.argwhere(tile).mean(axis=0) for tile in tiles), strict=True)
+    assert max(rows[:3]) < min(rows[3:]), "tower 1 above tower 2"
+    assert columns[0] < columns[1] < columns[2] and columns[3] < columns[4] < columns[5]
+    assert all(tile.sum() == (np.ptp(np.argwhere(tile), axis=0) + 1).prod() for tile in tiles), "each is one rectangle"
+
+
+def test_grey_is_zero_and_all_kernels_share_one_scale(tmp_path):
+    weight = np.zeros((11, 11, 3, 3), np.float32)
+    weight[..., 1], weight[..., 2] = 0.5, -0.25
+    kernels(weight, tmp_path / "kernels.png")
+    pixels = picture(tmp_path / "kernels.png")
+    # (1 + w / 0.5) / 2 of 255
+    assert count(pixels, [127, 127, 127]) + count(pixels, [128, 128, 128]) > 1000
+    assert count(pixels, [63, 63, 63]) + count(pixels, [64, 64, 64]) > 1000
+
+
+def test_ninety_six_kernels_are_a_wide_picture(tmp_path):
+    weight = np.random.default_rng(0).standard_normal((11, 11, 3, 96))
+    kernels(weight, tmp_path / "kernels.png", towers=2)
+    height, width, _ = picture(tmp_path / "kernels.png").shape
+    assert 900 < width < 1100 and 350 < height < 600
+
+
+def test_kernels_that_are_all_zero(tmp_path):
+    kernels(np.zeros((3, 3, 3, 4)), tmp_path / "kernels.png")
+    pixels = picture(tmp_path / "kernels.png")
+    assert count(pixels, [127, 127, 127]) + count(pixels, [128, 128, 128]) > 1000
+
+
+@pytest.mark.parametrize("shape, towers", [((3, 3, 1, 4), 1), ((3, 3, 3, 5), 2), ((3, 3, 64, 4), 1)])
+def test_what_are_no_kernels(tmp_path, shape, towers):
+    with pytest.raises(ValueError, match=f"are not {towers} towers of colour kernels"):
+        kernels(np.ones(shape), tmp_path / "kernels.png", towers)
+    assert not (tmp_path / "kernels.png").exists()
+
+
+def test_tiled():
+    images = np.arange(1, 4).reshape(3, 1, 1, 1) * np.ones((3, 2, 1, 1), int)
+    assert tiled(images, columns=2, fill=9)[..., 0].tolist() == [
+        [1, 9, 2],
+        [1, 9, 2],
+        [9, 9, 9],
+        [3, 9, 9],
+        [3, 9, 9],
+    ]
+    assert_array_equal(tiled(images[:1], columns=1, fill=9), images[0])
+
+
+# Contact sheet
+
+
+def test_contact_sheet(tmp_path):
+    colours = [(200, 0, 100), (0, 90, 30), (10, 20, 250)]
+    images = [np.full((32, 32, 3), colour, np.uint8) for colour in colours]
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
+    contact_sheet(images, [0, 1, 1], probabilities, ["cat", "dog"], tmp_path / "sheet.png", columns=2)
+    pixels = picture(tmp_path / "sheet.png")
+    assert all(count(pixels, colour) > 5000 for colour in colours)
+    tops = [np.argwhere(where(pixels, colour))[:, 0].min() for colour in colours]
+    assert abs(tops[0] - tops[1]) < 20 and tops[2] > tops[0] + 100, "two in the first row, one in the second"
+    # the first is right, the second wrong, the third right
+    middle = pixels.shape[1] // 2
+    for row, column, colour, other in ((0, 0, RIGHT, WRONG), (0, 1, WRONG, RIGHT), (1, 0, RIGHT, WRONG)):
+        top, bottom = (0, tops[0]) if row == 0 else (tops[0] + 100, tops[2])
+        title = pixels[top:bottom, :middle] if column == 0 else pixels[top:bottom, middle:]
+        near = [(np.abs(title.astype(int) - c).sum(axis=2) < 60).sum() for c in (colour, other)]
+        assert near[0] > 10 and near[1] == 0
+
+
+def test_contact_sheet_of_grey_images(tmp_path):
+    image = np.full((28, 28, 1), 77, np.uint8)
+    contact_sheet([image], [0], np.array([[1.0]]), ["0"], tmp_path / "sheet.png", columns=1)
+    assert count(picture(tmp_path / "sheet.png"), (77, 77, 77)) > 5000
