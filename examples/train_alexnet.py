@@ -1,57 +1,117 @@
 """Train AlexNet.
 
 With no arguments: the two-tower network of 2012 at half its width, on the 5,000 images in the package, enlarged to 64 x 64, for
-about two minutes on two cores. It leaves a folder in runs/ with metrics.jsonl, curves.png, kernels.png, predictions.png and
-weights.safetensors.
+about two minutes on two cores. It leaves a folder in runs/ with metrics.jsonl, curves.png, kernels.png, predictions.png,
+weights.safetensors, and checkpoints from which a stopped run goes on.
 
     python examples/train_alexnet.py
+    python examples/train_alexnet.py --variant torchvision
     python examples/train_alexnet.py --data path/to/cifar-10-batches-bin --epochs 10
     python examples/train_alexnet.py --data path/to/photographs --image-size 227 --width 1 --batch-size 32
+    python examples/train_alexnet.py --resume runs/2026-11-21-120000-program
+    python examples/train_alexnet.py --recipe program --device gpu --data path/to/imagenet
 
 A directory of photographs holds one folder for each class; a fifth of each class is kept for testing, unless there are
-folders train/ and val/.
+folders train/ and val/. `python -m minidl.data.pack` packs a large one beforehand.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 import sys
 import time
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import minidl
-from minidl import data, models, nn, optim
+from minidl import data, models
 from minidl.checkpoint import save_weights
 from minidl.plots import contact_sheet, curves, kernels
-from minidl.training import RunFolder, fit
+from minidl.recipes import RECIPES, Recipe, before_epoch, loaders, optimiser, schedule, small
+from minidl.run import Run, Stopped
 
-# Learning rates that train each variant on the embedded images. Where biases learn twice as fast and do not decay, the 2012
-# program did so.
-LEARNING_RATE = {"paper": 0.005, "program": 0.005, "caffe": 0.005, "torchvision": 0.05}
+HELP = {
+    "variant": "which AlexNet: what the paper's text says, the program did, Caffe's, or torchvision's; from the initial values of "
+    "paper and caffe, small networks stay at the loss of guessing for many epochs",
+    "width": "factor on the number of channels; the original's is 1",
+    "image_size": "images are cropped to this size, at least 63; the original's is 224",
+    "stored_size": "the size from which they are cropped; by default 256 for 224, and in proportion",
+    "batch_size": "images a step",
+    "epochs": "passes over the training images",
+    "lr": "learning rate of the weights",
+    "bias_lr": "learning rate of the biases, if another",
+    "momentum": "share of the last step that is repeated",
+    "rate": "learning rate inside the velocity (the paper) or outside it (PyTorch)",
+    "weight_decay": "of the weights",
+    "bias_decay": "of the biases, if another",
+    "plateau": "divide the rates by 10 after more than so many epochs without a lower test error; 0: at the milestones",
+    "milestones": "epochs after which the rates are divided by 10",
+    "bias_milestones": "the same for the biases",
+    "conv1_milestones": "the same for the first layer",
+    "conv1_frozen": "the epoch at which the first layer stops learning; 0: never",
+    "mean": "what is subtracted from the pixels 0..255: the mean image or the mean colour",
+    "divide": "divide each colour by its standard deviation",
+    "mirror": "mirror half of the training images",
+    "colour_noise": "along the principal components, times their eigenvalue or their standard deviation",
+    "colour_noise_until": "the epoch at which it is switched off; 0: never",
+    "images_per_crop": "so many images share one crop and one mirroring",
+}
+CHOICES = {
+    "variant": list(models.VARIANTS),
+    "rate": ["inside", "outside"],
+    "mean": ["image", "colour"],
+    "divide": ["none", "deviation"],
+    "colour_noise": ["none", "eigenvalue", "deviation"],
+}
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, argument_default=argparse.SUPPRESS
+    )
     option = parser.add_argument
     option("--device", default="cpu", help='where to compute: "cpu" (default), "gpu", or "gpu:1" for the second GPU')
-    option("--data", type=Path, metavar="DIR", help="CIFAR-10 (binary version), MNIST or Fashion-MNIST, or photographs in folders; "
-           "default: the images in the package")  # fmt: skip
-    option("--variant", choices=models.VARIANTS, default="program", help="which AlexNet: what the paper's text says, the "
-           "program did (default), Caffe's, or torchvision's; from the initial values of paper and caffe, small networks "
-           "stay at the loss of guessing for many epochs")  # fmt: skip
-    option("--image-size", type=int, default=64, metavar="PIXELS", help="images are cropped to this size, at least 63; "
-           "the original's is 224 (default: 64)")  # fmt: skip
-    option("--width", type=float, default=0.5, help="factor on the number of channels; the original's is 1 (default: 0.5)")
-    option("--epochs", type=int, default=18, help="passes over the training images (default: 18)")
-    option("--batch-size", type=int, default=64, metavar="N", help="images a step; the paper's is 128 (default: 64)")
-    option("--lr", type=float, help="learning rate, divided by 10 for the last fifth of the epochs (default: "
-           + ", ".join(f"{rate} for {name}" for name, rate in LEARNING_RATE.items()) + ")")  # fmt: skip
+    option("--data", type=Path, default=None, metavar="DIR", help="CIFAR-10 (binary version), MNIST or Fashion-MNIST, "
+           "photographs in folders, or packed images; default: the images in the package")  # fmt: skip
     option("--seed", type=int, default=0, help="of initial weights, order, crops and dropout (default: 0)")
-    option("--out", type=Path, metavar="DIR", help="the folder for the results (default: runs/ and date and time)")
+    option("--out", type=Path, default=None, metavar="DIR", help="folder for the results (default: runs/ and date and time)")
+    option("--recipe", choices=RECIPES, default=None, help="train as it was done for ImageNet, at full size (default: a small "
+           "version of the program's recipe, or of that of --variant)")  # fmt: skip
+    option("--resume", type=Path, default=None, metavar="RUN", help="go on with the run in this folder, as it was started")
+    option("--save-every", type=int, default=1000, metavar="STEPS", help="steps between checkpoints (default: 1000)")
+    group = parser.add_argument_group("the recipe", "what is not given is the recipe's; the values of the default in brackets")
+    for f in fields(Recipe):
+        value = getattr(small("program"), f.name)
+        shown = f"{HELP[f.name]} ({' '.join(map(str, value)) if isinstance(value, tuple) else value})"
+        name = "--" + f.name.replace("_", "-")
+        if "tuple" in str(f.type):
+            group.add_argument(name, nargs="*", type=int, metavar="EPOCH", help=shown)
+        elif "bool" in str(f.type):
+            group.add_argument(name, action=argparse.BooleanOptionalAction, help=shown)
+        elif "str" in str(f.type):
+            group.add_argument(name, choices=CHOICES[f.name], help=shown)
+        else:
+            group.add_argument(name, type=int if str(f.type) == "int" else float, metavar="N", help=shown)
     return parser.parse_args()
+
+
+def chosen_recipe(options: argparse.Namespace) -> Recipe:
+    """The recipe that was asked for, with the fields that were given on the command line."""
+    given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    base = RECIPES[options.recipe] if options.recipe else small(given.get("variant", "program"))
+    if "image_size" in given:
+        given.setdefault("stored_size", round(given["image_size"] * 256 / 224))
+    if "epochs" in given and not options.recipe:
+        given.setdefault("milestones", (max(1, round(0.8 * given["epochs"])),))
+    if "lr" in given and base.bias_lr is not None:
+        given.setdefault("bias_lr", given["lr"] * base.bias_lr / base.lr)
+    return replace(base, **given)
 
 
 def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
@@ -60,87 +120,78 @@ def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
         return data.EmbeddedCIFAR10(train=True), data.EmbeddedCIFAR10(train=False)
     if not path.is_dir():
         raise FileNotFoundError(f"--data {path}: there is no such folder")
-    names = {p.name for folder in (path, path / "cifar-10-batches-bin") if folder.is_dir() for p in folder.iterdir()}
+    names = {p.name for p in path.iterdir()}
     if "data_batch_1.bin" in names:
         return data.CIFAR10(path, train=True), data.CIFAR10(path, train=False)
     if any(name.startswith("train-images") for name in names):
         reader = data.FashionMNIST if "fashion" in path.name.lower() else data.MNIST
         return reader(path, train=True), reader(path, train=False)
-    if (path / "train").is_dir() and (path / "val").is_dir():
-        return data.ImageFolder(path / "train", size), data.ImageFolder(path / "val", size)
-    training, testing = data.split(data.ImageFolder(path, size), 0.2, seed=0)
-    return training, testing
+    if {"train", "val"} <= names:
+        folders = path / "train", path / "val"
+        if (folders[0] / "manifest.json").is_file():
+            return data.PackedImages(folders[0]), data.PackedImages(folders[1])
+        return data.ImageFolder(folders[0], size), data.ImageFolder(folders[1], size)
+    whole = data.PackedImages(path) if "manifest.json" in names else data.ImageFolder(path, size)
+    return data.split(whole, 0.2, seed=0)
 
 
-def colour(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Grey images as colour images."""
-    return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
-
-
-def loaders(train: Any, test: Any, size: int, large: int, options: argparse.Namespace) -> tuple[data.DataLoader, data.DataLoader]:
-    """Pixels minus their mean colour, crops and mirror images in training, the centre in testing (paper, section 4.1)."""
-    prepare: list[Any] = [colour, data.SubtractMean(data.mean_colour(train))]
-    if options.variant == "torchvision":  # the only one whose images are scaled, to a deviation of about 1
-        prepare.append(data.Scale(1 / data.std_colour(train)))
-    if train[0][0].shape[:2] != (large, large):
-        prepare.append(data.Resize(large))
-    training = data.Compose([*prepare, data.RandomCrop(size), data.Mirror()])
-    testing = data.Compose([*prepare, data.CenterCrop(size)])
-    return (
-        data.DataLoader(train, options.batch_size, shuffle=True, transform=training, seed=options.seed),
-        data.DataLoader(test, options.batch_size, transform=testing),
-    )
-
-
-def optimiser(model: nn.Module, variant: str, lr: float) -> optim.SGD:
-    """The paper's SGD; in the 2012 program and in Caffe biases learn twice as fast and do not decay."""
-    named = list(model.named_parameters())
-    if variant in ("paper", "torchvision"):
-        groups: list[dict[str, Any]] = [{"params": [p for _, p in named]}]
-    else:
-        weights = [p for name, p in named if name.endswith("weight")]
-        biases = [p for name, p in named if name.endswith("bias")]
-        groups = [{"params": weights}, {"params": biases, "lr": 2 * lr, "weight_decay": 0.0}]
-    return optim.SGD(groups, lr, momentum=0.9, weight_decay=0.0005)
+def describe(recipe: Recipe, model: Any, train: Any, test: Any, device: str) -> None:
+    parameters = sum(p.size for p in model.parameters())
+    classes = len(train.classes)
+    print(f"AlexNet, variant {recipe.variant}, width {recipe.width}: {parameters:,} parameters")
+    print(f"{len(train):,} images to learn from, {len(test):,} to test with, {classes} classes; on {device}")
+    items = [
+        f"{name} {value}"
+        for name, value in asdict(recipe).items()
+        if value not in (None, ()) and name not in ("variant", "width")
+    ]
+    print("recipe: " + ", ".join(items))
+    print(f"a network that only guesses has a loss of ln {classes} = {np.log(classes):.3f}", flush=True)
 
 
 def main() -> None:
     options = arguments()
+    config = {"recipe": asdict(chosen_recipe(options)), "data": str(options.data) if options.data else None, "seed": options.seed}
+    if options.resume:
+        config = json.loads((options.resume / "config.json").read_text())
+    fields_of: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config["recipe"].items()}
+    recipe = Recipe(**fields_of)
+    seed, path = config["seed"], Path(config["data"]) if config["data"] else None
     minidl.set_default_device(options.device)
-    minidl.manual_seed(options.seed)
-    lr = LEARNING_RATE[options.variant] if options.lr is None else options.lr
-    size, large = options.image_size, round(options.image_size * 256 / 224)  # the paper crops 224 from 256
+    minidl.manual_seed(seed)
 
-    train, test = open_data(options.data, large)
-    batches, tests = loaders(train, test, size, large, options)
-    model = models.AlexNet(options.variant, len(train.classes), options.width, size)
-    parameters = sum(p.size for p in model.parameters())
-    optimizer = optimiser(model, options.variant, lr)
-    schedule = optim.MultiStepLR(optimizer, [max(1, round(0.8 * options.epochs))])
+    train, test = open_data(path, recipe.stored_size)
+    batches, tests = loaders(recipe, train, test, seed)
+    model = models.AlexNet(recipe.variant, len(train.classes), recipe.width, recipe.image_size)
+    optimizer = optimiser(recipe, model)
+    out = options.resume or options.out or Path("runs") / time.strftime(f"%Y-%m-%d-%H%M%S-{recipe.variant}")
 
-    out = options.out or Path("runs") / time.strftime(f"%Y-%m-%d-%H%M%S-{options.variant}")
-    config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()} | {"lr": lr}
-    run = RunFolder(out, config)
-    print(f"AlexNet, variant {options.variant}, width {options.width}, {size} x {size} pixels: {parameters:,} parameters")
-    print(f"{len(train):,} images to learn from, {len(test):,} to test with, {len(train.classes)} classes; on {options.device}")
-    print(f"a network that only guesses has a loss of ln {len(train.classes)} = {np.log(len(train.classes)):.3f}", flush=True)
+    def pictures(probabilities: np.ndarray) -> None:
+        curves(run.metrics, len(train.classes), out / "curves.png")
+        kernels(model["conv1"].weight.numpy(), out / "kernels.png", towers=1 if recipe.variant == "torchvision" else 2)
+        shown = np.random.default_rng(seed).choice(len(test), min(40, len(test)), replace=False)
+        images, labels = zip(*(test[int(i)] for i in shown), strict=True)
+        contact_sheet(images, labels, probabilities[shown], train.classes, out / "predictions.png")
 
-    probabilities = fit(model, batches, tests, optimizer, schedule, options.epochs, run)
+    plan = schedule(recipe, optimizer)
+    run = Run(
+        out, config, model, optimizer, plan, batches, tests, seed, save_every=options.save_every, resume=bool(options.resume),
+        before_epoch=lambda epoch: before_epoch(recipe, batches, epoch), after_epoch=pictures,
+    )  # fmt: skip
+    describe(recipe, model, train, test, options.device)
+    try:
+        run.fit(recipe.epochs)
+    except Stopped:
+        again = shlex.join(["python", sys.argv[0], "--resume", str(out), "--device", options.device])
+        sys.exit(f"stopped and saved after {run.epoch} epochs and {run.batch} steps; to go on:\n    {again}")
 
-    save_weights(model, out / "weights.safetensors", variant=options.variant, width=str(options.width),
-                 image_size=str(size), classes=",".join(train.classes))  # fmt: skip
-    curves(run.metrics, len(train.classes), out / "curves.png")
-    kernels(model["conv1"].weight.numpy(), out / "kernels.png", towers=1 if options.variant == "torchvision" else 2)
-    shown = np.random.default_rng(options.seed).choice(len(test), min(40, len(test)), replace=False)
-    images, labels = zip(*(test[int(i)] for i in shown), strict=True)
-    contact_sheet(images, labels, probabilities[shown], train.classes, out / "predictions.png")
+    save_weights(model, out / "weights.safetensors", variant=recipe.variant, width=str(recipe.width),
+                 image_size=str(recipe.image_size), classes=",".join(train.classes))  # fmt: skip
     print(f"test accuracy {run.metrics[-1]['test_accuracy']:.1%}; curves, kernels, predictions and weights are in {out}/")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, FileNotFoundError, FileExistsError, FloatingPointError, RuntimeError) as error:
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         sys.exit(f"train_alexnet: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\ntrain_alexnet: stopped; the metrics so far are in the run's folder")

@@ -1,10 +1,18 @@
-"""Weights on disk, as safetensors: arrays by name and a few words of description, and nothing that could run."""
+"""Weights and whole states on disk, as safetensors: arrays by name and a description as JSON, and nothing that could run.
+
+A file is written under another name and renamed, so it is there whole or not at all; a state carries a checksum besides.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -15,7 +23,7 @@ from minidl.nn import Module
 def save_weights(model: Module, path: str | os.PathLike[str], **description: str) -> None:
     """Write the parameters and buffers of `model` to `path`; `description` is stored with them as text."""
     with replacing(path) as temporary:
-        save_file(model.state_dict(), temporary, metadata={key: str(value) for key, value in description.items()})
+        save_file(_in_order(model.state_dict()), temporary, metadata={key: str(value) for key, value in description.items()})
 
 
 def load_weights(model: Module, path: str | os.PathLike[str]) -> dict[str, str]:
@@ -24,19 +32,57 @@ def load_weights(model: Module, path: str | os.PathLike[str]) -> dict[str, str]:
     Raises FileNotFoundError, and ValueError for a damaged file, numbers that NumPy does not have (bfloat16), and names or
     shapes that do not fit (all of them named).
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: there is no such file of weights")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            description = file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a complete safetensors file ({error}); it may be damaged or cut short") from error
-    except TypeError as error:  # bfloat16 and the 8-bit floats
-        raise ValueError(f"{path}: holds numbers of a type that NumPy does not have ({error}); store them as float32") from error
+    state, description = _read(path)
     try:
         model.load_state_dict(state)
     except ValueError as error:
         about = f" (stored as: {description})" if description else ""
         raise ValueError(f"{path}{about}: {error}") from error
     return description
+
+
+def save_state(arrays: Mapping[str, np.ndarray], description: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write arrays and a description (anything JSON can say), with a checksum over both."""
+    text = json.dumps(description)
+    with replacing(path) as temporary:
+        save_file(_in_order(arrays), temporary, metadata={"description": text, "sha256": _checksum(arrays, text)})
+
+
+def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What `save_state` wrote. Raises FileNotFoundError, and ValueError for a file that is cut short or was changed."""
+    arrays, metadata = _read(path)
+    text = metadata.get("description")
+    if text is None:
+        raise ValueError(f"{path}: holds weights alone, not the state of a run")
+    if metadata.get("sha256") != _checksum(arrays, text):
+        raise ValueError(
+            f"{path}: the checksum does not agree with the content, so the file was damaged or changed; use an older one"
+        )
+    return arrays, json.loads(text)
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: there is no such file of weights")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a complete safetensors file ({error}); it may be damaged or cut short") from error
+    except TypeError as error:  # bfloat16 and the 8-bit floats
+        raise ValueError(f"{path}: holds numbers of a type that NumPy does not have ({error}); store them as float32") from error
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _in_order(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays with their elements one after the other: safetensors writes memory as it lies, and would store a transposed
+    array wrong without a word."""
+    return {name: np.asarray(array, order="C") for name, array in arrays.items()}

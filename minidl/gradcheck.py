@@ -131,7 +131,8 @@ class _Check:
         tensor = self.tensors[i]
         before = tensor._array
         try:
-            tensor._array = before + step * backend.to_device(direction, tensor.device)
+            with backend.beside(before):
+                tensor._array = before + step * backend.to_device(direction, tensor.device)
             return [backend.to_device(t._array, "cpu") for t in self.outputs()]
         finally:
             tensor._array = before

@@ -130,14 +130,20 @@ def wrap(array: Array, requires_grad: bool = False, grad_fn: Function | None = N
     return tensor
 
 
+class _Hollow:
+    """In place of an array: its shape and dtype without its memory. Whoever reaches for the values gets an error."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, array: Array) -> None:
+        self.shape, self.dtype = array.shape, array.dtype
+
+
 def _husk(tensor: Tensor) -> Tensor:
-    """`tensor` without its values: place in the graph, shape and dtype stay, the memory goes."""
+    """`tensor` without its values: its place in the graph, shape and dtype stay, the memory goes."""
     if tensor.grad_fn is None and tensor.requires_grad:
         return tensor  # a leaf must stay itself: its .grad is what backward is for
-    array = tensor._array
-    xp = get_array_module(array)
-    fill = np.nan if array.dtype.kind == "f" else 0
-    husk = wrap(xp.broadcast_to(xp.full((), fill, array.dtype), array.shape), tensor.requires_grad, tensor.grad_fn)
+    husk = wrap(_Hollow(tensor._array), tensor.requires_grad, tensor.grad_fn)
     husk._version = tensor._version
     return husk
 
@@ -196,8 +202,10 @@ class Tensor:
 
         Whoever else holds it (a detached Tensor, a view from `.data`) keeps the old values: then this Tensor gets a copy.
         """
-        if sys.getrefcount(self._array) > 2:  # this Tensor's reference, and the one that getrefcount is given
-            self._array = self._array.copy()
+        # Two references are this Tensor's and the one that getrefcount is given; an array with a base is a view of another's memory.
+        if sys.getrefcount(self._array) > 2 or getattr(self._array, "base", None) is not None:
+            with backend.beside(self._array):
+                self._array = self._array.copy()
         self._version += 1
         return self._array
 
@@ -748,7 +756,10 @@ class SumTo(Function):
 
 
 def _index(index: Any, x: Tensor) -> Any:
-    """An index as the array of `x` wants it: Tensors, lists and NumPy arrays become arrays of its library."""
+    """An index as the array of `x` wants it: Tensors, lists and NumPy arrays become arrays of its library.
+
+    They are copied: backward will need them as they are now.
+    """
     if isinstance(index, tuple):
         return tuple(_index(i, x) for i in index)
     if isinstance(index, Tensor):
@@ -756,11 +767,11 @@ def _index(index: Any, x: Tensor) -> Any:
             raise ValueError(f"GetItem: inputs on different devices: {x.device} and the index {index.device}. Use .to(device).")
         return index._array
     if isinstance(index, (list, np.ndarray)):
-        array = np.asarray(index)
+        array = np.array(index)
         if isinstance(index, list) and not array.size:
             array = array.astype(int)  # an empty list is an array of floats to NumPy
         return get_array_module(x._array).asarray(array)
-    return index
+    return index.copy() if backend.is_array(index) else index
 
 
 class GetItem(Function):

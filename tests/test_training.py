@@ -1,4 +1,4 @@
-"""Training and evaluation on models small enough to follow by hand, and the folder that a run leaves behind."""
+"""Training and evaluation on models small enough to follow by hand."""
 
 import json
 from math import log
@@ -8,7 +8,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from minidl import Tensor, data, nn, optim
-from minidl.training import RunFolder, evaluate, fit, train_epoch
+from minidl.run import Run
+from minidl.training import Totals, evaluate, first_not_finite, train_epoch
 
 
 def linear(weight) -> nn.Linear:
@@ -99,6 +100,15 @@ def test_one_step_a_batch_each_from_its_own_gradient(device):
     assert np.allclose(model.weight.numpy(), [[0.5, -0.5], [-1, 1]])
 
 
+def test_an_epoch_in_two_parts_has_the_figures_of_the_whole(device):
+    model, totals = identity(), Totals()
+    first, second = two_batches()
+    train_epoch(model, [first], optim.SGD(model.parameters(), 0.0), totals=totals)
+    assert totals.images == 2
+    figures = train_epoch(model, [second], optim.SGD(model.parameters(), 0.0), totals=totals)
+    assert (figures.loss, figures.accuracy) == pytest.approx((LOSS, 1 / 3), rel=1e-6)
+
+
 def test_the_bar_counts_images(device):
     class Bar:
         images, text = 0, ""
@@ -114,25 +124,35 @@ def test_the_bar_counts_images(device):
     assert bar.images == 3 and bar.text == f"loss {LOSS:.3f}, top-1 33.3 %"
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_stops_before_the_weights_take_it_up(device, bad):
-    model = nn.Sequential(nn.Linear(2, 2))
+# What is not finite
+
+
+def stops(model, x, message) -> None:
+    """Training stops with `message` before the weights take anything up."""
     before = model.state_dict()
-    batches = [batch([[bad, 0.0]], [0])]
-    with np.errstate(all="ignore"), pytest.raises((FloatingPointError, ValueError), match="smaller learning rate"):
-        train_epoch(model, batches, optim.SGD(model.parameters(), 0.1))
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=f"diverged after 1 images .*{message}.*smaller"):
+        train_epoch(model, [batch([[0, 0]], [0]), batch([x], [0])], optim.SGD(model.parameters(), 0.0))
     for name, array in model.state_dict().items():
         assert_array_equal(array, before[name])
 
 
-def test_an_infinite_loss_is_a_floating_point_error():
-    model = linear([[0.0, -3e38], [0.0, 0.0]])
-    good, bad = batch([[0, 1]], [0]), batch(4 * [[1, 0]], 4 * [1])  # four times 3e38 is too much
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=r"the loss became inf after 1 images of this epoch"):
-        train_epoch(model, [good, bad], optim.SGD(model.parameters(), 0.0))
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_images_that_are_not_finite_stop_the_training(device, bad):
+    stops(nn.Sequential(nn.Linear(2, 2)), [bad, 0.0], "there is NaN or infinity among the images")
 
 
-# A whole run
+def test_the_first_layer_that_overflows_is_named(device):
+    model = nn.Sequential({"good": identity(), "bad": linear([[1e38, 0.0], [0.0, 1.0]]), "after": identity()})
+    stops(model, [1000.0, 0.0], "layer bad was the first")
+    assert all("forward" not in vars(module) for module in model.modules())
+
+
+def test_a_parameter_that_is_not_finite_is_named(device):
+    model = nn.Sequential({"good": identity(), "bad": linear([[1.0, 0.0], [0.0, np.inf]])})
+    assert first_not_finite(model, Tensor([[0.0, 0.0]])) == "bad.weight holds NaN or infinity"
+
+
+# A whole run. How it is interrupted and resumed: test_run.py
 
 
 def two_colours(count: int) -> data.ArrayDataset:
@@ -142,16 +162,19 @@ def two_colours(count: int) -> data.ArrayDataset:
     return data.ArrayDataset(images, labels, ["dark", "light"])
 
 
-def test_fit_two_epochs(device, tmp_path, capsys):
+def test_two_epochs(device, tmp_path, capsys):
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     scaled = data.Compose([data.SubtractMean(125), data.Scale(0.01)])
     train = data.DataLoader(two_colours(10), 4, shuffle=True, transform=scaled)
     test = data.DataLoader(two_colours(6), 4, transform=scaled)
     optimizer = optim.SGD(model.parameters(), lr=0.5)
-    run = RunFolder(tmp_path / "run", {"lr": 0.5})
-    probabilities = fit(model, train, test, optimizer, optim.StepLR(optimizer, 1, gamma=0.5), 2, run)
+    schedule = optim.StepLR(optimizer, 1, gamma=0.5)
+    probabilities: list[np.ndarray] = []
+    run = Run(tmp_path / "run", {"lr": 0.5}, model, optimizer, schedule, train, test, after_epoch=probabilities.append)
+    run.fit(2)
 
-    assert probabilities.shape == (6, 2) and (probabilities.argmax(1) == two_colours(6).labels).all()
+    assert [p.shape for p in probabilities] == [(6, 2), (6, 2)]
+    assert (probabilities[-1].argmax(1) == two_colours(6).labels).all()
     assert [m["epoch"] for m in run.metrics] == [1, 2]
     assert [m["lr"] for m in run.metrics] == [0.5, 0.25], "the rate with which the epoch was learnt"
     assert optimizer.param_groups[0]["lr"] == 0.125
@@ -166,30 +189,10 @@ def test_fit_two_epochs(device, tmp_path, capsys):
     assert len(printed) == 2 and printed[1].startswith("epoch   2   train: loss 0.") and "test: loss" in printed[1]
 
 
-def test_fit_needs_an_epoch(tmp_path):
+def test_a_run_needs_an_epoch(tmp_path):
     model = identity()
     loader = data.DataLoader(two_colours(2), 2)
     optimizer = optim.SGD(model.parameters(), 0.1)
+    run = Run(tmp_path / "run", {}, model, optimizer, optim.StepLR(optimizer, 1), loader, loader)
     with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
-        fit(model, loader, loader, optimizer, optim.StepLR(optimizer, 1), 0, RunFolder(tmp_path / "run", {}))
-
-
-def test_run_folder(tmp_path):
-    run = RunFolder(tmp_path / "runs" / "one", {"width": 0.5, "data": None})
-    assert json.loads((run.path / "config.json").read_text()) == {"width": 0.5, "data": None}
-    run.log(epoch=1, loss=2.5)
-    assert (run.path / "metrics.jsonl").read_text() == '{"epoch": 1, "loss": 2.5}\n', "each line is written at once"
-    run.log(epoch=2, loss=1.5)
-    assert (run.path / "metrics.jsonl").read_text().splitlines()[1] == '{"epoch": 2, "loss": 1.5}'
-    assert run.metrics == [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 1.5}]
-
-
-def test_run_folder_refuses_an_occupied_place(tmp_path):
-    RunFolder(tmp_path / "one", {"seed": 1})
-    (tmp_path / "file").touch()
-    for name in ("one", "file"):
-        with pytest.raises(FileExistsError, match=f"{tmp_path / name} already holds something.*--out"):
-            RunFolder(tmp_path / name, {"seed": 2})
-    assert json.loads((tmp_path / "one" / "config.json").read_text()) == {"seed": 1}
-    (tmp_path / "empty").mkdir()
-    RunFolder(tmp_path / "empty", {})
+        run.fit(0)

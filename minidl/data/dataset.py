@@ -12,6 +12,9 @@ class Dataset(Protocol):
 
     image: uint8 (H, W, C), values 0 to 255; label: int, an index into ``classes``. Images may differ in height and
     width. The loader calls ``dataset[i]`` from several threads, so it must not change the data set.
+
+    A data set that fetches many images faster than one by one also has ``batch(indices)`` for integers (M,), which
+    returns new arrays: uint8 (M, H, W, C) and integers (M,). The loader uses it unless it is missing or None.
     """
 
     labels: NDArray[np.int64]  # (N,): known without decoding a single image
@@ -47,6 +50,10 @@ class ArrayDataset:
 
     def __getitem__(self, index: int, /) -> tuple[NDArray[np.uint8], int]:
         return self.images[index], int(self.labels[index])
+
+    def batch(self, indices: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Images (M, H, W, C) and labels (M,) at the integers `indices` (M,), copied."""
+        return self.images[indices], self.labels[indices]
 
 
 def check_labels(labels: NDArray[np.integer], classes: int, source: object, remedy: str) -> None:

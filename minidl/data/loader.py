@@ -8,15 +8,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from minidl.backend import get_default_device, to_device
 from minidl.data.dataset import Dataset
-from minidl.data.transforms import Transform
-from minidl.tensor import Tensor
+from minidl.data.decode import UndecodableImage
+from minidl.data.failures import MAX_FAILURES, Failure, Failures
+from minidl.data.transforms import Images, Transform
+from minidl.tensor import Tensor, wrap
 
-Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
+Arrays = tuple[Images, NDArray[np.int64]]
 
 
 class DataLoader:
-    """Iterate over (images, labels): Tensors (N, H, W, C) float32 and (N,) int64. Every iteration is one epoch.
+    """Iterate over (images, labels): Tensors (N, H, W, C) and (N,) int64. Every iteration is one epoch.
 
     batch_size: images a batch; the last one is shorter if they do not come out even, or left out with `drop_last`.
     shuffle: a new order each epoch.
@@ -25,9 +28,14 @@ class DataLoader:
     device: where the Tensors are made, such as "gpu"; by default minidl's default device.
     prefetch: batches made ahead, each by a thread of its own. Decoding large photographs for a fast GPU, ask for one
         a processor core: each costs the memory of a batch.
+    max_failures: the share of the data set that may be undecodable files. Each is named in a warning of Python's logger
+        "minidl.data" and in `failures`, and the next image of the data set that can be decoded takes its place. Give 0
+        to let the first one end the epoch, where every image counts.
+    dtype: what the images are converted to; None leaves them as data set and transform give them, such as bytes, of
+        which a quarter of the memory has to move to a GPU.
 
     Errors of data set and transform are raised where the batch would have come. Raises ValueError for arguments that
-    leave no batch, and for images of different shapes in a batch.
+    leave no batch, for images of different shapes in a batch, and for more undecodable files than `max_failures`.
     """
 
     def __init__(
@@ -40,6 +48,8 @@ class DataLoader:
         drop_last: bool = False,
         device: str | None = None,
         prefetch: int = 2,
+        max_failures: float = MAX_FAILURES,
+        dtype: str | None = "float32",
     ) -> None:
         if batch_size < 1 or prefetch < 1:
             raise ValueError(f"batch_size is {batch_size}, prefetch is {prefetch}; expected at least 1 of each")
@@ -59,29 +69,44 @@ class DataLoader:
         self.drop_last = drop_last
         self.device = device
         self.prefetch = prefetch
+        self.dtype = dtype
         self.epoch = 0  # the number of the next epoch
+        self.first_batch = 0  # the number of the batch at which it starts
+        self._failures = Failures(len(dataset), max_failures)
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The images that could not be decoded so far, in the order of the data set."""
+        return self._failures.list()
 
     def __len__(self) -> int:
         """Batches an epoch."""
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole if self.drop_last or not rest else whole + 1
 
-    def set_epoch(self, epoch: int) -> None:
-        """The next iteration is epoch number `epoch` (from 0): resumed training sees what it would have seen."""
+    def set_epoch(self, epoch: int, batch: int = 0) -> None:
+        """The next iteration is epoch number `epoch`, from its batch number `batch` on (both from 0).
+
+        It yields what an uninterrupted run would have yielded from there on; the epochs after it are whole. Raises
+        ValueError for an epoch or a batch that does not exist; `batch` may be ``len(loader)``, with nothing left to do.
+        """
         if epoch < 0:
             raise ValueError(f"epoch is {epoch}; expected 0 or more")
-        self.epoch = epoch
+        if not 0 <= batch <= len(self):
+            raise ValueError(f"batch is {batch}; expected 0..{len(self)}: an epoch of this loader has {len(self)} batches")
+        self.epoch, self.first_batch = epoch, batch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        return self._iterate(epoch)
+        epoch, first = self.epoch, self.first_batch
+        self.epoch, self.first_batch = epoch + 1, 0
+        return self._iterate(epoch, first)
 
-    def _iterate(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _iterate(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = self._order(epoch)
         ahead: deque[Future[Arrays]] = deque()
         pool = ThreadPoolExecutor(min(self.prefetch, os.cpu_count() or 1), thread_name_prefix="minidl-data")
         try:
-            for number in range(len(self)):
+            for number in range(first, len(self)):
                 ahead.append(pool.submit(self._make_batch, order, epoch, number))
                 if len(ahead) > self.prefetch:
                     yield self._to_tensors(ahead.popleft())
@@ -99,18 +124,34 @@ class DataLoader:
 
     def _make_batch(self, order: NDArray[np.int64], epoch: int, number: int) -> Arrays:
         indices = order[number * self.batch_size : (number + 1) * self.batch_size]
-        items = [self.dataset[int(index)] for index in indices]
+        batch = getattr(self.dataset, "batch", None) or self._one_by_one
+        images, labels = batch(indices)
+        if self.transform is not None:
+            images = self.transform(images, np.random.default_rng([self.seed, epoch, number]))
+        return np.ascontiguousarray(images, self.dtype), np.asarray(labels, np.int64)
+
+    def _one_by_one(self, indices: NDArray[np.int64]) -> Arrays:
+        items = [self._decodable(int(index)) for index in indices]
         shapes = {image.shape for image, _ in items}
         if len(shapes) > 1:
             raise ValueError(
-                f"batch {number} has images of different shapes, such as {sorted(shapes)[:2]}; "
+                f"a batch has images of different shapes, such as {sorted(shapes)[:2]}; "
                 "bring them to one with ImageFolder(..., size=...)"
             )
-        images = np.stack([image for image, _ in items])
-        if self.transform is not None:
-            images = self.transform(images, np.random.default_rng([self.seed, epoch, number]))
-        return images.astype(np.float32, copy=False), np.array([label for _, label in items], np.int64)
+        return np.stack([image for image, _ in items]), np.array([label for _, label in items], np.int64)
+
+    def _decodable(self, index: int) -> tuple[NDArray[np.uint8], int]:
+        """The item at `index` or, where that cannot be decoded, the next that can: the same in every run."""
+        while True:
+            if index not in self._failures:
+                try:
+                    return self.dataset[index]
+                except UndecodableImage as error:
+                    self._failures.add(index, error)
+            self._failures.check()  # so the search ends: at the latest when all have failed
+            index = (index + 1) % len(self.dataset)
 
     def _to_tensors(self, batch: Future[Arrays]) -> tuple[Tensor, Tensor]:
-        images, labels = batch.result()
-        return Tensor(images, device=self.device), Tensor(labels, device=self.device)
+        device = self.device or get_default_device()
+        images, labels = (wrap(to_device(array, device)) for array in batch.result())  # nobody else has these: no copy
+        return images, labels

@@ -1,6 +1,6 @@
 """Parts of a data set: some of its images, or two disjoint parts with the same mix of classes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,12 @@ class Subset:
 
     def __getitem__(self, index: int, /) -> tuple[NDArray[np.uint8], int]:
         return self.dataset[int(self.indices[index])]
+
+    @property
+    def batch(self) -> Callable[[NDArray[np.integer]], tuple[NDArray[np.uint8], NDArray[np.integer]]] | None:
+        """The fast way to many images, see `Dataset`; None if the whole data set has none."""
+        whole = getattr(self.dataset, "batch", None)
+        return None if whole is None else lambda indices: whole(self.indices[indices])
 
 
 def split(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Subset, Subset]:

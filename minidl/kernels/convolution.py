@@ -10,6 +10,8 @@ x: (N, H, W, C). weight: (KH, KW, C / groups, O). y: (N, OH, OW, O). With P = im
 
 from __future__ import annotations
 
+import numpy as np
+
 from minidl.backend import Array, get_array_module
 from minidl.kernels import parallel
 from minidl.kernels.im2col import col2im, im2col
@@ -113,7 +115,7 @@ def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height
             dx[images, :, :, inputs] = col2im(dy[images][..., outputs] @ _matrix(weight, outputs).T, window, height, width)
 
     patch_bytes = dy.shape[1] * dy.shape[2] * weight[..., 0].nbytes
-    parallel.for_each(scatter, parallel.slices(len(dy), patch_bytes), xp)
+    parallel.for_each(scatter, parallel.slices(len(dy), patch_bytes, xp), xp)
     return dx
 
 
@@ -146,8 +148,9 @@ def _patches(image: Array, window: Window, band: slice, columns: int) -> Array:
 
 def _pieces(x: Array, weight: Array, rows: int, columns: int, chunk_bytes: int) -> list[tuple[slice, slice]]:
     """(images, output rows) whose patches take about `chunk_bytes`: several images, or a band of one that is larger."""
+    xp = get_array_module(x)
     row_bytes = columns * weight[..., 0].size * x.itemsize
-    if rows * row_bytes <= chunk_bytes:
-        return [(images, slice(0, rows)) for images in parallel.slices(len(x), rows * row_bytes, chunk_bytes)]
-    bands = parallel.slices(rows, row_bytes, chunk_bytes)
+    if rows * row_bytes <= chunk_bytes or xp is not np:
+        return [(images, slice(0, rows)) for images in parallel.slices(len(x), rows * row_bytes, xp, chunk_bytes)]
+    bands = parallel.slices(rows, row_bytes, xp, chunk_bytes)
     return [(slice(n, n + 1), band) for n in range(len(x)) for band in bands]

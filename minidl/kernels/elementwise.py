@@ -26,4 +26,4 @@ def relu_backward(y: Array, gradient: Array) -> Array:
 
 def _pieces(x: Array) -> list[slice]:
     # Below a few chunks waking the pool costs more than it saves.
-    return [slice(None)] if x.nbytes < parallel.CHUNK_BYTES else parallel.slices(x.size, x.itemsize)
+    return [slice(None)] if x.nbytes < parallel.CHUNK_BYTES else parallel.slices(x.size, x.itemsize, get_array_module(x))

@@ -22,7 +22,7 @@ def im2col(x: Array, window: Window) -> Array:
     def copy(piece: slice) -> None:
         cols[piece] = window.view(window.padded(x[piece]), rows, columns)
 
-    parallel.for_each(copy, parallel.slices(len(x), cols[:1].nbytes), xp)
+    parallel.for_each(copy, parallel.slices(len(x), cols[:1].nbytes, xp), xp)
     return cols.reshape(x.shape[0], rows, columns, kh * kw * c)
 
 
@@ -43,5 +43,5 @@ def col2im(cols: Array, window: Window, height: int, width: int) -> Array:
         for k, target in enumerate(window.taps(image[piece], rows, columns)):
             target += sources[:, :, :, k]
 
-    parallel.for_each(add, parallel.slices(n, cols[:1].nbytes), xp)
+    parallel.for_each(add, parallel.slices(n, cols[:1].nbytes, xp), xp)
     return image[:, top : top + height, left : left + width]

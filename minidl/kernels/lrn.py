@@ -93,8 +93,9 @@ def lrn_backward(x: Array, g: Array, size: int, alpha: float, beta: float, k: fl
 def _in_pieces(task: Callable[..., None], groups: int, *arrays: Array) -> None:
     """`task` on pieces of all arrays, each seen as (rows, groups, channels of a group); the last array is written."""
     rows = [a.reshape(-1, groups, a.shape[-1] // groups) for a in arrays]
-    pieces = parallel.slices(len(rows[0]), rows[0][:1].nbytes, CHUNK_BYTES)
-    parallel.for_each(lambda piece: task(*(a[piece] for a in rows)), pieces, get_array_module(arrays[0]))
+    xp = get_array_module(arrays[0])
+    pieces = parallel.slices(len(rows[0]), rows[0][:1].nbytes, xp, CHUNK_BYTES)
+    parallel.for_each(lambda piece: task(*(a[piece] for a in rows)), pieces, xp)
 
 
 def _scale(x: Array, size: int, alpha: float, k: float) -> Array:

@@ -24,6 +24,7 @@ from threadpoolctl import ThreadpoolController
 Piece = TypeVar("Piece")
 
 CHUNK_BYTES = 1 << 20  # half of a core's second-level cache, leaving room for weights and results
+GPU_FACTOR = 32  # not measured yet
 
 
 @cache
@@ -80,13 +81,43 @@ def share(task: Callable[[int, Sequence[Piece]], Any], pieces: Sequence[Piece], 
         _local.inside_pool = True
         return task(worker, pieces[cuts[worker] : cuts[worker + 1]])
 
-    with _blas().limit(limits=1):
+    with _one_blas_thread:
         return list(_pool().map(run, range(workers)))
 
 
-def slices(total: int, item_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> list[slice]:
-    """0..total cut into slices of about `chunk_bytes` each, and at least one a worker where there are enough items."""
-    step = max(1, min(chunk_bytes // max(1, item_bytes), -(-total // worker_count())))
+class _OneBlasThread:
+    """Inside the block BLAS has one thread. The setting is the whole process's, so of several threads that are inside at a time
+    the first sets it and the last puts it back."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.limiter = threading.Lock(), 0, None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.limiter = _blas().limit(limits=1)
+
+    def __exit__(self, *_: Any) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                self.limiter.restore_original_limits()
+
+
+_one_blas_thread = _OneBlasThread()
+
+
+def slices(total: int, item_bytes: int, xp: ModuleType, chunk_bytes: int | None = None) -> list[slice]:
+    """0..total cut into slices of about `chunk_bytes` (default: CHUNK_BYTES), at least one a worker where there are enough items.
+
+    A GPU gets pieces GPU_FACTOR times as large: it needs that much work at a time, and each piece costs launching its kernels.
+    """
+    chunk_bytes = CHUNK_BYTES if chunk_bytes is None else chunk_bytes
+    if xp is np:
+        step = max(1, min(chunk_bytes // max(1, item_bytes), -(-total // worker_count())))
+    else:
+        step = max(1, GPU_FACTOR * chunk_bytes // max(1, item_bytes))
     return [slice(start, min(start + step, total)) for start in range(0, total, step)]
 
 

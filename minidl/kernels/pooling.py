@@ -14,14 +14,16 @@ from minidl.kernels.window import Window
 
 
 def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
-    """The maximum of every window and its position in it, counted row by row (bytes; of equal maxima the first).
+    """The maximum of every window and its position in it, counted row by row (a byte where that is enough; of equal maxima the
+    first).
 
     Padding counts as minus infinity. Both results are (N, OH, OW, C). A NaN in a window makes its maximum NaN.
     """
     xp = get_array_module(x)
     rows, columns = window.output_size(*x.shape[1:3])
     y = xp.empty((x.shape[0], rows, columns, x.shape[3]), x.dtype)
-    position = xp.empty(y.shape, np.uint8)
+    kh, kw = window.kernel
+    position = xp.empty(y.shape, np.uint8 if kh * kw <= 256 else np.uint32)
 
     def pool(images: slice) -> None:
         taps = window.taps(window.padded(x[images], fill=-np.inf), rows, columns)
@@ -33,7 +35,7 @@ def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
             xp.greater(tap, best, out=larger)
             xp.maximum(tap, best, out=best)
             # `larger` is 0 or 1: this is where = k where larger, without a branch; a later maximum has a larger k.
-            xp.maximum(where, larger.view(np.uint8) * np.uint8(k), out=where)
+            xp.maximum(where, xp.multiply(larger, k, dtype=where.dtype), out=where)
 
     parallel.for_each(pool, _pieces(x), xp)
     return y, position
@@ -105,7 +107,7 @@ def sum_pool_backward(dy: Array, window: Window, height: int, width: int) -> Arr
 
 
 def _pieces(x: Array) -> list[slice]:
-    return parallel.slices(len(x), x[:1].nbytes)
+    return parallel.slices(len(x), x[:1].nbytes, get_array_module(x))
 
 
 def _padded_zeros(x: Array, window: Window) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from minidl.backend import Array, get_array_module
 from minidl.kernels import parallel
 
@@ -55,10 +57,10 @@ def _in_pieces(update, *arrays: Array) -> None:
     *written, gradient = arrays
     xp = get_array_module(gradient)
     large = gradient.nbytes >= parallel.CHUNK_BYTES
-    if xp.__name__ != "numpy" or not large or not all(a.flags.c_contiguous for a in written):
+    if xp is not np or not large or not all(a.flags.c_contiguous for a in written):
         update(*arrays)
         return
     # reshape of a contiguous array is a view, so the pieces are written where they belong; gradients may have any layout.
     flat = [a.reshape(-1) for a in arrays]
-    pieces = parallel.slices(gradient.size, gradient.itemsize, parallel.CHUNK_BYTES // len(flat))
+    pieces = parallel.slices(gradient.size, gradient.itemsize, xp, parallel.CHUNK_BYTES // len(flat))
     parallel.for_each(lambda piece: update(*(a[piece] for a in flat)), pieces, xp)

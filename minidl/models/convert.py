@@ -50,7 +50,7 @@ def to_channels_first(model: Module, names: Mapping[str, str] | None = None) -> 
                 h, w, c = model.flattened  # type: ignore[attr-defined]
                 array = array.reshape(h, w, c, -1).transpose(2, 0, 1, 3).reshape(array.shape)
             array = array.T
-        state[f"{theirs.get(layer, layer)}.{kind}"] = np.ascontiguousarray(array)
+        state[_joined(theirs.get(layer, layer), kind)] = np.ascontiguousarray(array)
     return state
 
 
@@ -73,8 +73,13 @@ def from_channels_first(model: Module, state: Mapping[str, Any], names: Mapping[
                 h, w, c = model.flattened  # type: ignore[attr-defined]
                 if len(array) == h * w * c:
                     array = array.reshape(c, h, w, -1).transpose(1, 2, 0, 3).reshape(array.shape)
-        result[f"{layer}.{kind}"] = np.ascontiguousarray(array)
+        result[_joined(layer, kind)] = np.ascontiguousarray(array)
     return result
+
+
+def _joined(layer: str, kind: str) -> str:
+    """ "fc6" and "weight" -> "fc6.weight"; the parameters of a bare layer have no layer's name before them."""
+    return f"{layer}.{kind}" if layer else kind
 
 
 def _first_linear(model: Module) -> str | None:

@@ -16,13 +16,15 @@ from minidl.tensor import Tensor
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normally distributed values."""
-    tensor.data = backend.generator(tensor.device).standard_normal(tensor.shape, dtype=np.float32) * std + mean
+    with backend.on_device(tensor.device):
+        tensor.data = backend.generator(tensor.device).standard_normal(tensor.shape, dtype=np.float32) * std + mean
     return tensor
 
 
 def uniform_(tensor: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Uniformly distributed values between `low` and `high`."""
-    tensor.data = backend.generator(tensor.device).random(tensor.shape, dtype=np.float32) * (high - low) + low
+    with backend.on_device(tensor.device):
+        tensor.data = backend.generator(tensor.device).random(tensor.shape, dtype=np.float32) * (high - low) + low
     return tensor
 
 

@@ -6,7 +6,9 @@ names are the path to them, "features.0.weight".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,11 +44,13 @@ class Module:
         return self.forward(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
-            raise TypeError(
-                f"{type(self).__name__}.{name} is a Parameter and {type(value).__name__} is not: it would no longer be trained. "
-                f"To change its values assign to .{name}.data"
-            )
+        before = vars(self).get(name)
+        for kind, lost in ((Parameter, "trained"), (Buffer, "saved")):
+            if isinstance(before, kind) and not (value is None or isinstance(value, kind)):
+                raise TypeError(
+                    f"{type(self).__name__}.{name} is a {kind.__name__} and {type(value).__name__} is not: it would no longer be "
+                    f"{lost}. To change its values assign to .{name}.data"
+                )
         super().__setattr__(name, value)
 
     # What is inside
@@ -106,11 +110,11 @@ class Module:
         """
         own = {name: t for kind in (Parameter, Buffer) for name, t in self._named_tensors(kind)}
         problems = [f"missing: {name} {own[name].shape}" for name in own if name not in state]
-        problems += [f"unexpected: {name} {tuple(np.shape(state[name]))}" for name in state if name not in own]
+        problems += [f"unexpected: {name} {np.shape(state[name])}" for name in state if name not in own]
         problems += [
-            f"shape: {name} is {t.shape} here, {tuple(state[name].shape)} in the state"
+            f"shape: {name} is {t.shape} here, {np.shape(state[name])} in the state"
             for name, t in own.items()
-            if name in state and tuple(state[name].shape) != t.shape
+            if name in state and np.shape(state[name]) != t.shape
         ]
         if problems:
             raise ValueError(f"load_state_dict: the state does not fit this {type(self).__name__}:\n  " + "\n  ".join(problems))
@@ -152,15 +156,48 @@ class Module:
 
     def __repr__(self) -> str:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
-        inside = self.extra_repr() if not lines else "\n  " + "\n  ".join(lines) + "\n"
+        own = [self.extra_repr()] if self.extra_repr() else []
+        inside = "".join(own) if not lines else "\n  " + "\n  ".join(own + lines) + "\n"
         return f"{type(self).__name__}({inside})"
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Evaluation mode inside the block; afterwards every Module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def observed(model: Module, observer: Callable[[str, Module, Any], None]) -> Iterator[None]:
+    """Inside the block `observer(name, layer, result)` is called whenever a layer (a Module with none inside) has computed."""
+
+    def forward(name: str, layer: Module, *args: Any, **kwargs: Any) -> Any:
+        result = type(layer).forward(layer, *args, **kwargs)
+        observer(name, layer, result)
+        return result
+
+    # By object, so that a layer that is used under two names is replaced, and restored, once.
+    layers = {id(m): (name, m) for name, m in model.named_modules() if not list(m.named_children())}
+    try:
+        for name, layer in layers.values():
+            layer.__dict__["forward"] = partial(forward, name or type(layer).__name__, layer)
+        yield
+    finally:
+        for _, layer in layers.values():
+            layer.__dict__.pop("forward", None)
 
 
 class Sequential(Module):
     """Modules one after the other: `Sequential(nn.Linear(2, 3), nn.ReLU())`, or with names, `Sequential({"fc": nn.Linear(2, 3)})`.
 
     `model[1]`, `model["fc"]` is one of them; `model[:2]`, `model[:"fc"]` a Sequential that shares them (a name as the end of a
-    slice is included, as the text it is read as would).
+    slice is included).
     """
 
     def __init__(self, *layers: Module | Mapping[str, Module]) -> None:
@@ -174,6 +211,7 @@ class Sequential(Module):
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         yield from self.layers.items()
+        yield from super().named_children()  # what a subclass has besides
 
     def forward(self, x: Any) -> Any:
         for layer in self.layers.values():

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 
 from minidl import backend
 from minidl.autograd import no_grad
-from minidl.nn.module import Module
+from minidl.nn.module import Module, evaluating, observed
 from minidl.tensor import Tensor
 
 
@@ -77,27 +75,14 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
     layers: list[LayerSummary] = []
     seen: set[int] = set()
 
-    def observe(name: str, module: Module, *args: Any, **kwargs: Any) -> Any:
-        result = type(module).forward(module, *args, **kwargs)
-        parameters = [p for p in module.parameters() if id(p) not in seen]
+    def note(name: str, layer: Module, result: Tensor) -> None:
+        parameters = [p for p in layer.parameters() if id(p) not in seen]
         seen.update(map(id, parameters))
         size = sum(p.size for p in parameters)
-        macs = module.multiply_accumulates(result.shape)
-        layers.append(LayerSummary(name, type(module).__name__, result.shape[1:], size, macs, 4 * (size + result.size)))
-        return result
+        macs = layer.multiply_accumulates(result.shape)
+        layers.append(LayerSummary(name, type(layer).__name__, result.shape[1:], size, macs, 4 * (size + result.size)))
 
-    modes = [(module, module.training) for module in model.modules()]
-    leaves = {id(m): (name, m) for name, m in model.named_modules() if not list(m.named_children())}
     device = next((p.device for p in model.parameters()), backend.get_default_device())
-    try:
-        model.eval()
-        for name, module in leaves.values():
-            module.__dict__["forward"] = partial(observe, name or type(module).__name__, module)
-        with no_grad():
-            model(Tensor(np.zeros((1, *input_shape), np.float32), device=device))
-    finally:
-        for _, module in leaves.values():
-            module.__dict__.pop("forward", None)
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model), observed(model, note), no_grad():
+        model(Tensor(np.zeros((1, *input_shape), np.float32), device=device))
     return Summary(layers, sum(p.size for p in model.parameters()))

@@ -1,14 +1,15 @@
-"""Joining, choosing and padding arrays: `minidl.concatenate`, `stack`, `where`, `pad`. And the layers that only reshape."""
+"""Joining, choosing, padding and reshaping arrays: `minidl.concatenate`, `stack`, `where`, `pad`, and `flatten`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from math import prod
 from typing import Any
 
 from minidl.backend import get_array_module
 from minidl.ops.arguments import check_tensor
-from minidl.tensor import Function, Tensor, as_tensor, matmul, sum_to
+from minidl.tensor import Function, Tensor, as_tensor, sum_to
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -103,29 +104,7 @@ def flatten(x: Tensor, start_axis: int = 1) -> Tensor:
     check_tensor("flatten", "x", x)
     if not 0 <= start_axis < max(1, x.ndim):
         raise ValueError(f"flatten: x of shape {x.shape} has no axis {start_axis}")
-    size = 1
-    for n in x.shape[start_axis:]:
-        size *= n
-    return x.reshape(*x.shape[:start_axis], size)
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weight + bias. x: (..., in), weight: (in, out), bias: (out,) or None. Returns (..., out).
-
-    The weight multiplies from the right: PyTorch's `linear` stores the transpose, (out, in).
-    """
-    check_tensor("linear", "x", x)
-    check_tensor("linear", "weight", weight)
-    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[0]:
-        raise ValueError(f"linear: x of shape {x.shape} does not fit weight of shape {weight.shape}, which is (in, out)")
-    if bias is not None:
-        check_tensor("linear", "bias", bias)
-        if bias.shape != weight.shape[1:]:
-            raise ValueError(
-                f"linear: bias must have shape {weight.shape[1:]} to go with weight {weight.shape}, got {bias.shape}"
-            )
-    product = matmul(x, weight)
-    return product if bias is None else product + bias
+    return x.reshape(*x.shape[:start_axis], prod(x.shape[start_axis:]))
 
 
 def _sequence(operation: str, tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from minidl import backend
-from minidl.backend import get_array_module
 from minidl.ops.arguments import check_floating
 from minidl.tensor import Tensor, wrap
 
@@ -26,7 +25,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inverted: bool = T
     if p == 0:
         return x
     # 2 ** -32 is finer than anyone's p: thirty-two random bits an element say enough, and cost half of a float64.
-    keep = backend.generator(x.device).random(x.shape, dtype=np.float32) >= p
-    xp = get_array_module(keep)
-    mask = keep.astype(x.dtype) if not inverted else xp.multiply(keep, 1 / (1 - p), dtype=x.dtype)
+    with backend.on_device(x.device) as xp:
+        keep = backend.generator(x.device).random(x.shape, dtype=np.float32) >= p
+        mask = keep.astype(x.dtype) if not inverted else xp.multiply(keep, 1 / (1 - p), dtype=x.dtype)
     return x * wrap(mask)

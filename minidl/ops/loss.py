@@ -62,7 +62,8 @@ def nll_loss(log_probabilities: Tensor, labels: Any, reduction: str = "mean") ->
     """
     check_tensor("nll_loss", "log_probabilities", log_probabilities)
     indices = _labels("nll_loss", log_probabilities, labels)
-    rows = get_array_module(indices).arange(len(indices))
+    with backend.beside(indices):
+        rows = get_array_module(indices).arange(len(indices))
     return _reduced("nll_loss", -log_probabilities[wrap(rows), wrap(indices)], reduction)
 
 
@@ -112,7 +113,7 @@ def _labels(operation: str, logits: Tensor, labels: Any) -> Array:
             )
     if isinstance(labels, Tensor) and labels.device != logits.device:
         raise ValueError(f"{operation}: inputs on different devices: {logits.device} and {labels.device}. Use .to(device).")
-    return backend.to_device(given.astype(np.int64, copy=False), logits.device)
+    return backend.to_device(given.astype(np.int64), logits.device)  # a copy: backward needs them as they are now
 
 
 def _reduced(operation: str, losses: Tensor, reduction: str) -> Tensor:

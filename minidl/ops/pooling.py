@@ -27,8 +27,6 @@ def max_pool2d(
     Raises ValueError for a window that does not fit, or padding of more than half the window (it could see nothing else).
     """
     window = _window("max_pool2d", x, kernel_size, stride, padding, ceil_mode)
-    if window.kernel[0] * window.kernel[1] > 256:
-        raise ValueError(f"max_pool2d: kernel_size {window.kernel} has more than the 256 positions a byte can tell apart")
     return MaxPool2d(window)(x)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
+from minidl import backend
 from minidl.backend import Array, get_array_module
 from minidl.tensor import Tensor
 
@@ -62,18 +65,52 @@ class Optimizer:
                 t.grad = None
 
     def step(self) -> None:
-        """Change every parameter that has a gradient, in place."""
+        """Change every parameter that has a gradient, in place. A group whose rate is 0 stays as it is, momentum and all."""
         for group in self.param_groups:
+            if group["lr"] == 0:
+                continue
             for t in group["params"]:
                 if t.grad is not None:
                     if t.grad.device != t.device:
                         raise ValueError(
                             f"{type(self).__name__}: a parameter of shape {t.shape} is on {t.device}, its gradient on {t.grad.device}"
                         )
-                    self.update(t, t.grad._array, group)
+                    with backend.beside(t._array):
+                        self.update(t, t.grad._array, group)
 
     def update(self, parameter: Tensor, gradient: Array, group: dict[str, Any]) -> None:
+        """Change one parameter; written by the subclass."""
         raise NotImplementedError
+
+    def _parameters(self) -> list[Tensor]:
+        return [t for group in self.param_groups for t in group["params"]]
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all state as NumPy arrays: "3.velocity" belongs to the fourth parameter. The rates are not in it: they are
+        the schedule's, or the caller's."""
+        return {
+            f"{i}.{name}": np.array(backend.to_device(np.asarray(value) if isinstance(value, int) else value, "cpu"))
+            for i, t in enumerate(self._parameters())
+            for name, value in self.state.get(t, {}).items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over `state`, from an optimiser of the same parameters. Raises ValueError for state that does not fit; then nothing
+        is changed."""
+        parameters = self._parameters()
+        fresh: dict[Tensor, dict[str, Any]] = {}
+        for key, array in state.items():
+            number, _, name = key.partition(".")
+            if not number.isdecimal() or int(number) >= len(parameters):
+                raise ValueError(
+                    f"{type(self).__name__}: state {key!r} is for another optimiser; this has {len(parameters)} parameters"
+                )
+            t = parameters[int(number)]
+            if array.ndim and array.shape != t.shape:
+                raise ValueError(f"{type(self).__name__}: state {key!r} has shape {array.shape}, the parameter {t.shape}")
+            value = int(array) if not array.ndim and array.dtype.kind == "i" else backend.to_device(array.copy(), t.device)
+            fresh.setdefault(t, {})[name] = value
+        self.state = fresh
 
     def zeros(self, parameter: Tensor, name: str) -> Array:
         """The state array `name` of a parameter; zeros the first time, and on the parameter's device for ever."""

@@ -2,52 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isnan
+from typing import Any
 
 from minidl.optim.optimizer import Optimizer
 
 
-class _Schedule:
-    """Rates that are a function of the epoch: the initial ones times `factor(epoch)`."""
+class LambdaLR:
+    """Each group's rate is its initial one times a function of the epochs done; one function for all groups, or one for each."""
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, factors: Callable[[int], float] | Sequence[Callable[[int], float]]) -> None:
         self.optimizer = optimizer
-        self.epoch = 0
+        self.factors = [factors] * len(optimizer.param_groups) if callable(factors) else list(factors)
+        if len(self.factors) != len(optimizer.param_groups):
+            raise ValueError(f"LambdaLR: {len(self.factors)} functions for {len(optimizer.param_groups)} parameter groups")
         self.initial = [group["lr"] for group in optimizer.param_groups]
-
-    def factor(self) -> float:
-        raise NotImplementedError
+        self.epoch = 0
 
     def step(self) -> None:
         """An epoch is over: set the rates of the next."""
-        self.epoch += 1
-        for group, lr in zip(self.optimizer.param_groups, self.initial, strict=True):
-            group["lr"] = lr * self.factor()
+        self._go_to(self.epoch + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on from here."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on after `state["epoch"]` epochs, with the rates of the next."""
+        self._go_to(int(state["epoch"]))
+
+    def _go_to(self, epoch: int) -> None:
+        self.epoch = epoch
+        for group, initial, factor in zip(self.optimizer.param_groups, self.initial, self.factors, strict=True):
+            group["lr"] = initial * factor(epoch)
 
 
-class StepLR(_Schedule):
+class StepLR(LambdaLR):
     """Multiply the rates by `gamma` every `step_size` epochs."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        super().__init__(optimizer)
         if step_size < 1:
             raise ValueError(f"StepLR: step_size is a number of epochs, at least 1; got {step_size!r}")
-        self.step_size, self.gamma = step_size, gamma
-
-    def factor(self) -> float:
-        return self.gamma ** (self.epoch // self.step_size)
+        super().__init__(optimizer, lambda epoch: gamma ** (epoch // step_size))
 
 
-class MultiStepLR(_Schedule):
+class MultiStepLR(LambdaLR):
     """Multiply the rates by `gamma` after each of the epochs in `milestones`: for the 2012 program (25, 51, 79)."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
-        super().__init__(optimizer)
-        self.milestones, self.gamma = sorted(milestones), gamma
-
-    def factor(self) -> float:
-        return self.gamma ** sum(self.epoch >= m for m in self.milestones)
+        super().__init__(optimizer, lambda epoch: gamma ** sum(epoch >= m for m in milestones))
 
 
 class ReduceLROnPlateau:
@@ -86,6 +90,17 @@ class ReduceLROnPlateau:
             self.bad_epochs = 0
             for group in self.optimizer.param_groups:
                 group["lr"] = max(group["lr"] * self.factor, self.min_lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on from here."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        return {"best": self.best, "bad_epochs": self.bad_epochs, "rates": rates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`, rates included."""
+        self.best, self.bad_epochs = state["best"], state["bad_epochs"]
+        for group, rate in zip(self.optimizer.param_groups, state["rates"], strict=True):
+            group["lr"] = rate
 
     def _improved(self, figure: float, best: float) -> bool:
         margin = self.threshold * abs(best)

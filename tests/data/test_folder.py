@@ -38,9 +38,8 @@ def test_classes_and_paths_are_sorted(tmp_path):
             save(tmp_path, picture(), name)
     dataset = ImageFolder(tmp_path)
     assert dataset.classes == ["a", "b"]
-    assert [path.relative_to(tmp_path).as_posix() for path in dataset.paths] == [
-        "a/0.gif", "a/deep/er/1.bmp", "b/10.PNG", "b/2.png",
-    ]  # fmt: skip
+    assert dataset.files == ["a/0.gif", "a/deep/er/1.bmp", "b/10.PNG", "b/2.png"]
+    assert dataset.path(3) == tmp_path / "b" / "2.png"
     assert dataset.labels.tolist() == [0, 0, 1, 1] and dataset.labels.dtype == np.int64
     assert len(dataset) == 4
     image, label = dataset[3]
@@ -204,5 +203,6 @@ def test_folders_without_images_are_refused(tmp_path):
 
 
 def test_size_is_checked(tmp_path):
+    save(tmp_path, picture())
     with pytest.raises(ValueError, match="size is 0"):
         ImageFolder(tmp_path, size=0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minidl.data import ArrayDataset, Compose, DataLoader, ImageFolder, Mirror, RandomCrop, Subset
+from minidl.data import ArrayDataset, CenterCrop, Compose, DataLoader, ImageFolder, Mirror, RandomCrop, Scale, Subset
 
 
 def numbered(count=10):
@@ -122,6 +122,23 @@ def test_seed_and_epoch_decide_everything():
     assert_same(first, epoch(resumed))
     assert_same(second, epoch(resumed))
     assert not np.array_equal(epoch(loader(seed=4))[0][0], first[0][0])
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2, 3, 4])
+def test_an_epoch_goes_on_from_any_batch(batch):
+    def loader():
+        transform = Compose([RandomCrop(2, padding=2), Mirror()])
+        return DataLoader(numbered(20), batch_size=6, shuffle=True, transform=transform, seed=3)
+
+    whole, resumed = loader(), loader()
+    first, second = epoch(whole), epoch(whole)
+    resumed.set_epoch(0, batch)
+    assert len(resumed) == 4  # an epoch has as many batches as ever
+    assert_same(first[batch:], epoch(resumed))
+    assert_same(second, epoch(resumed))
+    resumed.set_epoch(1, batch)
+    assert_same(second[batch:], epoch(resumed))
+    assert resumed.epoch == 2
 
 
 def test_results_do_not_depend_on_threads_or_timing():
@@ -236,7 +253,7 @@ def test_a_folder_of_images_is_loaded(tmp_path):
     (images, labels), (rest, _) = epoch(loader)
     assert images.shape == (4, 8, 8, 3) and rest.shape == (2, 8, 8, 3)
     assert images[:, 0, 0, 0].tolist() == [0, 2, 4, 1] and labels.tolist() == [0, 0, 0, 1]
-    with pytest.raises(ValueError, match=r"batch 0 has images of different shapes.*\(9, 8, 3\).*ImageFolder.*size="):
+    with pytest.raises(ValueError, match=r"a batch has images of different shapes.*\(9, 8, 3\).*ImageFolder.*size="):
         epoch(DataLoader(ImageFolder(tmp_path), batch_size=4))
 
 
@@ -258,3 +275,36 @@ def test_arguments_are_checked(arguments, message):
 def test_set_epoch_is_checked():
     with pytest.raises(ValueError, match="epoch is -1"):
         DataLoader(numbered(), batch_size=2).set_epoch(-1)
+    for batch in (-1, 6):
+        with pytest.raises(ValueError, match=rf"batch is {batch}; expected 0\.\.5: an epoch of this loader has 5 batches"):
+            DataLoader(numbered(), batch_size=2).set_epoch(0, batch)
+
+
+def test_the_dtype_can_be_left_as_it_is():
+    (images, _), *_ = epoch(DataLoader(numbered(), batch_size=4, transform=CenterCrop(1), dtype=None))
+    assert images.dtype == np.uint8 and images.tolist() == np.arange(4).reshape(4, 1, 1, 1).tolist()
+    (images, _), *_ = epoch(DataLoader(numbered(), batch_size=4, transform=Scale(0.5), dtype=None))
+    assert images.dtype == np.float32
+
+
+def test_a_data_set_may_hand_out_whole_batches():
+    class Whole(Slow):
+        def __getitem__(self, index):
+            raise AssertionError("image by image")
+
+        def batch(self, indices):
+            return self.whole.batch(indices)
+
+    def batches(dataset):
+        return epoch(DataLoader(dataset, batch_size=3, shuffle=True, seed=2))
+
+    assert_same(batches(Whole(numbered())), batches(Slow(numbered())))
+    chosen = [7, 2, 2, 9, 0]
+    assert_same(batches(Subset(Whole(numbered()), chosen)), batches(Subset(Slow(numbered()), chosen)))
+    assert Subset(Slow(numbered()), chosen).batch is None
+
+
+def test_a_batch_is_a_copy():
+    dataset = numbered()
+    images, _ = next(iter(DataLoader(dataset, batch_size=10, dtype=None)))
+    assert not np.shares_memory(images.data, dataset.images)

@@ -6,10 +6,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minidl.data import CenterCrop, Compose, EmbeddedCIFAR10, Mirror, RandomCrop, Resize, Scale, SubtractMean
+from minidl.data import (
+    CenterCrop,
+    ColourNoise,
+    Compose,
+    DataLoader,
+    EmbeddedCIFAR10,
+    Mirror,
+    RandomCrop,
+    Resize,
+    Scale,
+    SubtractMean,
+    TenCrop,
+)
 from minidl.data.transforms import interpolation_matrix
 
-ALL = [RandomCrop(6, padding=2), CenterCrop(6), Mirror(), Resize(9), SubtractMean([1, 2, 3]), Scale(0.5)]
+ALL = [
+    RandomCrop(6, padding=2), CenterCrop(6), TenCrop(6), Mirror(), Resize(9), SubtractMean([1, 2, 3]), Scale(0.5),
+    ColourNoise(np.eye(3)),
+]  # fmt: skip
 
 
 def rng():
@@ -30,7 +45,7 @@ def test_the_input_is_left_alone_and_the_rng_decides(transform, dtype):
     first, second = transform(images, np.random.default_rng(5)), transform(images, np.random.default_rng(5))
     assert np.array_equal(images, before)
     assert np.array_equal(first, second)
-    expected = np.float32 if isinstance(transform, Resize | SubtractMean | Scale) else dtype
+    expected = np.float32 if isinstance(transform, Resize | SubtractMean | Scale | ColourNoise) else dtype
     assert first.dtype == expected
 
 
@@ -68,7 +83,38 @@ def test_centre_crop():
     assert np.array_equal(CenterCrop(5)(images, rng()), images[:, 1:6, 2:7])  # the odd pixel goes below and right
 
 
-@pytest.mark.parametrize("crop", [RandomCrop(9), CenterCrop(9), RandomCrop(0), CenterCrop(-1)])
+def test_images_together_share_a_crop_and_a_mirroring():
+    images = np.repeat(batch(1), 50, axis=0)  # equal images: what is done to them shows whether it is the same
+    for transform in (RandomCrop(6, together=16), Mirror(together=16)):
+        results = transform(images, rng())
+        groups = [results[start : start + 16] for start in (0, 16, 32, 48)]
+        assert [len(group) for group in groups] == [16, 16, 16, 2]
+        assert all((group == group[0]).all() for group in groups)
+        assert len({group[0].tobytes() for group in groups}) > 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("size", [1, 3, 4, 8])
+def test_ten_crops_in_their_order(count, size):
+    images = batch(count)
+    top, left = (8 - size) // 2, (10 - size) // 2
+    expected = []
+    for image in images:
+        corners = [image[:size, :size], image[:size, -size:], image[-size:, :size], image[-size:, -size:]]
+        five = [*corners, image[top : top + size, left : left + size]]
+        expected += [*five, *[piece[:, ::-1] for piece in five]]
+    assert np.array_equal(TenCrop(size)(images, rng()), np.stack(expected))
+    assert np.array_equal(TenCrop(size)(images, rng())[4::10], CenterCrop(size)(images, rng()))
+
+
+def test_ten_crops_go_with_the_labels_of_their_images():
+    dataset = EmbeddedCIFAR10(train=False)
+    images, labels = next(iter(DataLoader(dataset, batch_size=4, transform=TenCrop(28))))
+    assert images.shape == (40, 28, 28, 3) and labels.shape == (4,)
+    assert np.array_equal(images.numpy().reshape(4, 10, 28, 28, 3)[2, 0], dataset.images[2, :28, :28])
+
+
+@pytest.mark.parametrize("crop", [RandomCrop(9), CenterCrop(9), RandomCrop(0), CenterCrop(-1), TenCrop(9), TenCrop(0)])
 def test_crops_that_do_not_fit_are_refused(crop):
     with pytest.raises(ValueError, match=f"cannot crop {crop.size} x {crop.size} from images of 8 x 10; use Resize"):
         crop(batch(), rng())
@@ -135,8 +181,8 @@ def test_values_that_do_not_fit_are_refused(transform, shape):
     ("make", "message"),
     [
         (lambda: Resize(0), "size is 0; expected at least 1"),
-        (lambda: RandomCrop(4, padding=-1), "padding is -1; expected 0 or more"),
-        (lambda: Mirror(1.5), "p is 1.5; expected a probability"),
+        (lambda: RandomCrop(4, padding=-1), "padding is -1, together is 1; expected at least 0 pixels"),
+        (lambda: Mirror(1.5), "p is 1.5, together is 1; expected a probability"),
     ],
 )
 def test_arguments_are_checked(make, message):

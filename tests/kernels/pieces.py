@@ -13,7 +13,6 @@ def in_pieces(chunk_bytes, workers=2):
     """Inside the block the kernels cut their work into pieces of this size, for so many workers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "CHUNK_BYTES", chunk_bytes)
-        patch.setattr(parallel.slices, "__defaults__", (chunk_bytes,))  # the default was bound when the function was made
         patch.setattr(convolution, "GRADIENT_CHUNK_BYTES", chunk_bytes)
         patch.setattr(lrn, "CHUNK_BYTES", chunk_bytes)
         patch.setattr(matmul, "SMALL", 1)

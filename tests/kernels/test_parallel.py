@@ -14,15 +14,15 @@ from minidl.kernels import parallel
 
 @given(st.integers(0, 50), st.integers(0, 10), st.integers(1, 100))
 def test_slices_cover_everything_once_in_order(total, item_bytes, chunk_bytes):
-    cut = parallel.slices(total, item_bytes, chunk_bytes)
+    cut = parallel.slices(total, item_bytes, np, chunk_bytes)
     assert [i for piece in cut for i in range(piece.start, piece.stop)] == list(range(total))
     assert all(0 < (piece.stop - piece.start) * item_bytes <= max(chunk_bytes, item_bytes) for piece in cut if item_bytes)
 
 
 def test_every_worker_gets_a_slice_where_there_are_enough_items(monkeypatch):
     monkeypatch.setattr(parallel, "worker_count", lambda: 3)
-    assert len(parallel.slices(9, 1)) == 3
-    assert len(parallel.slices(2, 1)) == 2
+    assert len(parallel.slices(9, 1, np)) == 3
+    assert len(parallel.slices(2, 1, np)) == 2
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
@@ -100,3 +100,20 @@ def test_a_forked_child_makes_its_own_pool(monkeypatch):
     child.start()
     child.join(timeout=30)
     assert child.exitcode == 0
+
+
+def test_blas_has_its_threads_back_after_several_threads_shared_work():
+    def threads():
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    def share():
+        for _ in range(100):
+            parallel.share(lambda worker, mine: None, [1, 2], np)
+
+    before = threads()
+    users = [threading.Thread(target=share) for _ in range(3)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert threads() == before

@@ -133,9 +133,10 @@ def test_features_are_the_part_up_to_a_layer(device):
     assert_array_equal(model["drop7":](features).numpy(), model(x).numpy())
 
 
-def test_repr_begins_with_a_tree_of_names():
+def test_repr_is_the_configuration_and_the_layers():
     text = repr(AlexNet("caffe", 10, width=0.1)).splitlines()
-    assert text[0] == "AlexNet(" and text[1] == "  (conv1): Conv2d(3, 10, kernel_size=(11, 11), stride=4)"
+    assert text[0] == "AlexNet(" and "'caffe', 10, width=0.1, image_size=227" in text[1]
+    assert text[2] == "  (conv1): Conv2d(3, 10, kernel_size=(11, 11), stride=4)"
 
 
 # Sizes

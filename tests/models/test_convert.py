@@ -68,13 +68,7 @@ def test_what_does_not_fit_is_reported_with_everything_else():
     state["conv9.weight"] = state.pop("conv3.weight")
     with pytest.raises(ValueError) as error:
         small.load_state_dict(from_channels_first(small, state))
-    for line in (
-        "missing: conv3.weight",
-        "unexpected: conv9.weight",
-        "shape: fc6.weight",
-        "shape: fc8.weight",
-        "shape: fc8.bias",
-    ):
+    for line in ("missing: conv3.weight", "unexpected: conv9.weight", "shape: fc6.weight", "shape: fc8.weight"):
         assert line in str(error.value)
 
 
@@ -85,6 +79,13 @@ def test_batch_norm_and_layers_without_images():
         "fc.weight": (2, 3), "fc.bias": (2,), "norm.weight": (2,), "norm.bias": (2,), "norm.running_mean": (2,), "norm.running_var": (2,),
     }  # fmt: skip
     model.load_state_dict(from_channels_first(model, state))
+
+
+def test_a_layer_by_itself():
+    layer = nn.Linear(3, 2)
+    state = to_channels_first(layer)
+    assert {name: array.shape for name, array in state.items()} == {"weight": (2, 3), "bias": (2,)}
+    layer.load_state_dict(from_channels_first(layer, state))
 
 
 @pytest.mark.parametrize("convert", [to_channels_first, lambda model: from_channels_first(model, {})])

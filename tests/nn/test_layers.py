@@ -12,63 +12,74 @@ from minidl import Tensor, nn
 
 IMAGES, FLAT, LABELS = (2, 7, 6, 4), (5, 4), np.array([3, 0, 1, 2, 3])
 
-# layer, the same thing by hand, shape of the input
+# how to make the layer, the same thing by hand, shape of the input
 LAYERS = [
-    (nn.Conv2d(4, 6, 3), lambda m, x: F.conv2d(x, m.weight, m.bias), IMAGES),
+    (lambda: nn.Conv2d(4, 6, 3), lambda m, x: F.conv2d(x, m.weight, m.bias), IMAGES),
     (
-        nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=((0, 2), (1, 0)), dilation=(1, 2), groups=2, bias=False),
+        lambda: nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=((0, 2), (1, 0)), dilation=(1, 2), groups=2, bias=False),
         lambda m, x: F.conv2d(x, m.weight, None, (2, 1), ((0, 2), (1, 0)), (1, 2), 2),
         IMAGES,
     ),
-    (nn.Linear(4, 3), lambda m, x: F.linear(x, m.weight, m.bias), FLAT),
-    (nn.Linear(4, 3, bias=False), lambda m, x: F.linear(x, m.weight), IMAGES),
-    (nn.MaxPool2d(2), lambda m, x: F.max_pool2d(x, 2), IMAGES),
-    (nn.MaxPool2d(3, 2, 1, ceil_mode=True), lambda m, x: F.max_pool2d(x, 3, 2, 1, True), IMAGES),
-    (nn.AvgPool2d((2, 3)), lambda m, x: F.avg_pool2d(x, (2, 3)), IMAGES),
-    (nn.AvgPool2d(3, 2, 1, True, False), lambda m, x: F.avg_pool2d(x, 3, 2, 1, True, False), IMAGES),
-    (nn.AdaptiveAvgPool2d((3, 2)), lambda m, x: F.adaptive_avg_pool2d(x, (3, 2)), IMAGES),
-    (nn.LocalResponseNorm(), lambda m, x: F.local_response_norm(x, 5, 1e-4, 0.75, 2.0), IMAGES),
-    (nn.LocalResponseNorm(3, 1.5, 0.5, 1.2, 2), lambda m, x: F.local_response_norm(x, 3, 1.5, 0.5, 1.2, 2), IMAGES),
-    (nn.LocalResponseNormWithin(), lambda m, x: F.local_response_norm_within(x, 5, 4e-5, 0.75, 1.0), IMAGES),
-    (nn.LocalResponseNormWithin(3, 1.5, 0.5, 1.2), lambda m, x: F.local_response_norm_within(x, 3, 1.5, 0.5, 1.2), IMAGES),
-    (nn.ReLU(), lambda m, x: F.relu(x), IMAGES),
-    (nn.Tanh(), lambda m, x: F.tanh(x), IMAGES),
-    (nn.Sigmoid(), lambda m, x: F.sigmoid(x), IMAGES),
-    (nn.Softmax(), lambda m, x: F.softmax(x, -1), IMAGES),
-    (nn.Softmax(1), lambda m, x: F.softmax(x, 1), FLAT),
-    (nn.LogSoftmax(), lambda m, x: F.log_softmax(x, -1), IMAGES),
-    (nn.LogSoftmax(0), lambda m, x: F.log_softmax(x, 0), FLAT),
-    (nn.Flatten(), lambda m, x: F.flatten(x), IMAGES),
-    (nn.Dropout(0.3), lambda m, x: F.dropout(x, 0.3, True), IMAGES),
-    (nn.Dropout(0.3, inverted=False), lambda m, x: F.dropout(x, 0.3, True, False), IMAGES),
-    (nn.Dropout(0.3).eval(), lambda m, x: x, IMAGES),
-    (nn.Dropout(0.3, inverted=False).eval(), lambda m, x: F.dropout(x, 0.3, False, False), IMAGES),
-    (nn.BatchNorm(4).eval(), lambda m, x: F.batch_norm(x, m.running_mean, m.running_var, m.weight, m.bias), FLAT),
+    (lambda: nn.Linear(4, 3), lambda m, x: F.linear(x, m.weight, m.bias), FLAT),
+    (lambda: nn.Linear(4, 3, bias=False), lambda m, x: F.linear(x, m.weight), IMAGES),
+    (lambda: nn.MaxPool2d(2), lambda m, x: F.max_pool2d(x, 2), IMAGES),
+    (lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True), lambda m, x: F.max_pool2d(x, 3, 2, 1, True), IMAGES),
+    (lambda: nn.AvgPool2d((2, 3)), lambda m, x: F.avg_pool2d(x, (2, 3)), IMAGES),
+    (lambda: nn.AvgPool2d(3, 2, 1, True, False), lambda m, x: F.avg_pool2d(x, 3, 2, 1, True, False), IMAGES),
+    (lambda: nn.AdaptiveAvgPool2d((3, 2)), lambda m, x: F.adaptive_avg_pool2d(x, (3, 2)), IMAGES),
+    (lambda: nn.LocalResponseNorm(), lambda m, x: F.local_response_norm(x, 5, 1e-4, 0.75, 2.0), IMAGES),
+    (lambda: nn.LocalResponseNorm(3, 1.5, 0.5, 1.2, 2), lambda m, x: F.local_response_norm(x, 3, 1.5, 0.5, 1.2, 2), IMAGES),
+    (lambda: nn.LocalResponseNormWithin(), lambda m, x: F.local_response_norm_within(x, 5, 4e-5, 0.75, 1.0), IMAGES),
+    (
+        lambda: nn.LocalResponseNormWithin(3, 1.5, 0.5, 1.2),
+        lambda m, x: F.local_response_norm_within(x, 3, 1.5, 0.5, 1.2),
+        IMAGES,
+    ),
+    (lambda: nn.ReLU(), lambda m, x: F.relu(x), IMAGES),
+    (lambda: nn.Tanh(), lambda m, x: F.tanh(x), IMAGES),
+    (lambda: nn.Sigmoid(), lambda m, x: F.sigmoid(x), IMAGES),
+    (lambda: nn.Softmax(), lambda m, x: F.softmax(x, -1), IMAGES),
+    (lambda: nn.Softmax(1), lambda m, x: F.softmax(x, 1), FLAT),
+    (lambda: nn.LogSoftmax(), lambda m, x: F.log_softmax(x, -1), IMAGES),
+    (lambda: nn.LogSoftmax(0), lambda m, x: F.log_softmax(x, 0), FLAT),
+    (lambda: nn.Flatten(), lambda m, x: F.flatten(x), IMAGES),
+    (lambda: nn.Dropout(0.3), lambda m, x: F.dropout(x, 0.3, True), IMAGES),
+    (lambda: nn.Dropout(0.3, inverted=False), lambda m, x: F.dropout(x, 0.3, True, False), IMAGES),
+    (lambda: nn.Dropout(0.3).eval(), lambda m, x: x, IMAGES),
+    (lambda: nn.Dropout(0.3, inverted=False).eval(), lambda m, x: F.dropout(x, 0.3, False, False), IMAGES),
+    (lambda: nn.BatchNorm(4).eval(), lambda m, x: F.batch_norm(x, m.running_mean, m.running_var, m.weight, m.bias), FLAT),
 ]
 LOSSES = [
-    (nn.CrossEntropyLoss(), lambda x: F.cross_entropy(x, LABELS)),
-    (nn.CrossEntropyLoss(0.1, "sum"), lambda x: F.cross_entropy(x, LABELS, 0.1, "sum")),
-    (nn.NLLLoss(), lambda x: F.nll_loss(x, LABELS)),
-    (nn.NLLLoss("none"), lambda x: F.nll_loss(x, LABELS, "none")),
+    (lambda: nn.CrossEntropyLoss(), lambda x: F.cross_entropy(x, LABELS)),
+    (lambda: nn.CrossEntropyLoss(0.1, "sum"), lambda x: F.cross_entropy(x, LABELS, 0.1, "sum")),
+    (lambda: nn.NLLLoss(), lambda x: F.nll_loss(x, LABELS)),
+    (lambda: nn.NLLLoss("none"), lambda x: F.nll_loss(x, LABELS, "none")),
 ]
 
 
-@pytest.mark.parametrize(
-    "layer, functional, shape", LAYERS, ids=lambda value: repr(value) if isinstance(value, nn.Module) else None
-)
-def test_a_layer_is_its_functional(device, layer, functional, shape):
-    x = Tensor(np.random.default_rng(0).standard_normal(shape, np.float32))
-    layer.to(device)
+def test_no_layer_is_left_out():
+    tested = {type(make()) for make, *_ in [*LAYERS, *LOSSES]} | {nn.MSELoss}
+    exported = {value for name in nn.__all__ if isinstance(value := getattr(nn, name), type) and issubclass(value, nn.Module)}
+    assert tested == exported - {nn.Module, nn.Sequential}
+
+
+def texts(cases):
+    return [repr(make()) for make, *_ in cases]
+
+
+@pytest.mark.parametrize("make, functional, shape", LAYERS, ids=texts(LAYERS))
+def test_a_layer_is_its_functional(device, make, functional, shape):
+    layer, x = make(), Tensor(np.random.default_rng(0).standard_normal(shape, np.float32))
     minidl.manual_seed(3)
     y = layer(x)
     minidl.manual_seed(3)
     assert_array_equal(y.numpy(), functional(layer, x).numpy(), strict=True)
 
 
-@pytest.mark.parametrize("loss, functional", LOSSES, ids=lambda value: repr(value) if isinstance(value, nn.Module) else None)
-def test_a_loss_is_its_functional(device, loss, functional):
+@pytest.mark.parametrize("make, functional", LOSSES, ids=texts(LOSSES))
+def test_a_loss_is_its_functional(device, make, functional):
     scores = Tensor(np.random.default_rng(0).standard_normal(FLAT, np.float32))
-    assert_array_equal(loss(scores, LABELS).numpy(), functional(scores).numpy(), strict=True)
+    assert_array_equal(make()(scores, LABELS).numpy(), functional(scores).numpy(), strict=True)
 
 
 def test_mse_loss(device):

@@ -100,6 +100,14 @@ def test_a_parameter_cannot_be_overwritten_by_accident():
     assert layer(Tensor(np.ones((1, 2), np.float32))).numpy().tolist() == [[2, 2, 2]]
 
 
+def test_a_buffer_cannot_be_overwritten_by_accident():
+    layer = nn.BatchNorm(2)
+    with pytest.raises(TypeError, match=r"BatchNorm.running_mean is a Buffer and ndarray is not: it would no longer be saved"):
+        layer.running_mean = np.zeros(2)
+    layer.running_mean = nn.Buffer([1.0, 2.0])
+    assert layer.state_dict()["running_mean"].tolist() == [1, 2]
+
+
 def test_a_module_without_forward_says_so():
     with pytest.raises(NotImplementedError, match=r"Module must define forward"):
         nn.Module()(1)
@@ -260,6 +268,19 @@ def test_sequential_is_indexed_by_number_name_and_slice(three):
     for key, error in ((3, IndexError), ("none", KeyError), (slice("none"), ValueError)):
         with pytest.raises(error):
             three[key]
+
+
+def test_a_subclass_of_sequential_may_have_parts_of_its_own():
+    class WithHead(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(2, 3))
+            self.head = nn.Linear(3, 1, bias=False)
+
+        def forward(self, x):
+            return self.head(super().forward(x))
+
+    assert list(WithHead().state_dict()) == ["0.weight", "0.bias", "head.weight"]
+    assert len(WithHead()) == 1
 
 
 def test_sequential_takes_modules_only():

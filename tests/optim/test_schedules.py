@@ -45,6 +45,19 @@ def test_the_2012_program():
     assert [seen[0], seen[25], seen[51], seen[90]] == pytest.approx([1, 0.1, 0.01, 0.001])
 
 
+def test_a_function_of_the_epoch():
+    sgd = optimizer()
+    assert rates(sgd, optim.LambdaLR(sgd, lambda epoch: 1 / (1 + epoch)), epochs(3)) == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
+
+
+def test_a_function_for_each_group():
+    sgd = optimizer()
+    schedule = optim.LambdaLR(sgd, [lambda epoch: 0.5**epoch, lambda epoch: float(epoch < 2)])
+    for expected in ([0.5, 2.0], [0.25, 0.0], [0.125, 0.0]):
+        schedule.step()
+        assert [group["lr"] for group in sgd.param_groups] == expected
+
+
 def test_rounding_does_not_pile_up():
     sgd = optimizer()
     assert rates(sgd, optim.StepLR(sgd, 1, gamma=0.1), epochs(8))[-1] == pytest.approx(1e-8, rel=1e-14)
@@ -92,6 +105,7 @@ def test_a_figure_that_is_no_number_is_no_improvement():
     "make, message",
     [
         (lambda sgd: optim.StepLR(sgd, 0), "StepLR: step_size is a number of epochs, at least 1; got 0"),
+        (lambda sgd: optim.LambdaLR(sgd, [float]), "LambdaLR: 1 functions for 2 parameter groups"),
         (lambda sgd: optim.ReduceLROnPlateau(sgd, "best"), 'mode must be "min" or "max", got \'best\''),
         (lambda sgd: optim.ReduceLROnPlateau(sgd, factor=1.0), "factor must lie between 0 and 1, got 1.0"),
         (lambda sgd: optim.ReduceLROnPlateau(sgd, factor=0.0), "factor must lie between 0 and 1, got 0.0"),

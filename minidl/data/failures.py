@@ -1,0 +1,84 @@
+"""Images that cannot be decoded: named in a log, counted, passed over, and fatal only if there are too many."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidl.data.dataset import Dataset
+from minidl.data.decode import UndecodableImage
+
+MAX_FAILURES = 0.01  # share of a data set
+
+logger = logging.getLogger("minidl.data")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be decoded: its index in the data set, and why, with the name of the file."""
+
+    index: int
+    message: str
+
+
+class Failures:
+    """The failures among `count` images, of which the share `maximum` is put up with. Threads may share it.
+
+    Each is reported once, as a warning of Python's logger "minidl.data": on the screen, or wherever `logging` is told to.
+    """
+
+    def __init__(self, count: int, maximum: float = MAX_FAILURES) -> None:
+        self.count = count
+        self.maximum = check_share(maximum)
+        self._messages: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def add(self, index: int, error: UndecodableImage) -> None:
+        """Take down that image `index` failed, and why."""
+        with self._lock:
+            if index in self._messages:
+                return
+            self._messages[index] = str(error)
+        logger.warning("passed over image %d: %s", index, error)
+
+    def check(self) -> None:
+        """Raise ValueError if more images failed than the share put up with, or all of them."""
+        failures = self.list()
+        check_failures(len(failures), self.count, self.maximum, f"the first is image {failures[0].index}: {failures[0].message}")
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._messages
+
+    def list(self) -> list[Failure]:
+        """In the order of the data set."""
+        with self._lock:
+            return [Failure(index, self._messages[index]) for index in sorted(self._messages)]
+
+
+def check_share(share: float) -> float:
+    """`share` itself. Raises ValueError unless it is a part of the data set."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"max_failures is {share}; expected a share of the data set between 0 and 1, such as 0.01")
+    return share
+
+
+def check_failures(failed: int, count: int, maximum: float, remedy: str) -> None:
+    """Raise ValueError if `failed` of `count` images are more than the share `maximum`, or all; `remedy` ends the message."""
+    if failed > maximum * count or failed == count:
+        raise ValueError(f"{failed} of {count} images cannot be decoded, and max_failures={maximum} allows no more; {remedy}")
+
+
+def decodable_images(dataset: Dataset) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(index, image) of every image of the data set that can be decoded. Raises ValueError if too many cannot."""
+    failures = Failures(len(dataset))
+    for index in range(len(dataset)):
+        try:
+            image, _ = dataset[index]
+        except UndecodableImage as error:
+            failures.add(index, error)
+            failures.check()
+        else:
+            yield index, image

@@ -1,0 +1,25 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+from minidl.ops.arguments import check_tensor
+from minidl.tensor import Tensor, matmul
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x @ weight + bias. x: (..., in), weight: (in, out), bias: (out,) or None. Returns (..., out).
+
+    The weight multiplies from the right: PyTorch's `linear` stores the transpose, (out, in).
+    """
+    check_tensor("linear", "x", x)
+    check_tensor("linear", "weight", weight)
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[0]:
+        raise ValueError(f"linear: x of shape {x.shape} does not fit weight of shape {weight.shape}, which is (in, out)")
+    if bias is not None:
+        check_tensor("linear", "bias", bias)
+        if bias.shape != weight.shape[1:]:
+            raise ValueError(
+                f"linear: bias must have shape {weight.shape[1:]} to go with weight {weight.shape}, got {bias.shape}"
+            )
+    product = matmul(x, weight)
+    return product if bias is None else product + bias

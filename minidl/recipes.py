@@ -1,0 +1,177 @@
+"""How each AlexNet was trained: every choice a named field, and what makes loaders, optimiser and schedule of them.
+
+`RECIPES` are those for ImageNet, of the paper, of the 2012 program, of Caffe and of torchvision; `small` brings one down to images of
+64 pixels and two cores. The networks themselves, with their initial values, are in `models/alexnet.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from minidl import data, optim
+from minidl.data.transforms import Transform
+from minidl.nn import Module
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training recipe. Sizes are in pixels, milestones are counted in epochs done; None in a bias field: as the weights."""
+
+    variant: str = "program"  # which AlexNet: see models/alexnet.py
+    width: float = 1.0  # factor on its channels
+    image_size: int = 224  # of the crops that the network sees
+    stored_size: int = 256  # of the images that they are cut from
+    batch_size: int = 128
+    epochs: int = 90
+    lr: float = 0.01
+    bias_lr: float | None = None
+    momentum: float = 0.9
+    rate: str = "inside"  # the velocity, or "outside" it: see optim.SGD
+    weight_decay: float = 0.0005
+    bias_decay: float | None = None
+    plateau: int = 0  # divide the rates by 10 after more than so many epochs without a lower test error; 0: at the milestones
+    milestones: tuple[int, ...] = ()
+    bias_milestones: tuple[int, ...] | None = None
+    conv1_milestones: tuple[int, ...] | None = None
+    conv1_frozen: int = 0  # the epoch at which the first layer stops learning; 0: never
+    mean: str = "image"  # what is subtracted from the pixels 0..255: the mean "image" or "colour"
+    divide: str = "none"  # and what they are divided by: "none", or the "deviation" of each colour
+    mirror: bool = True
+    colour_noise: str = "none"  # along the principal components, times their "eigenvalue" or "deviation"
+    colour_noise_until: int = 0  # the epoch at which it is switched off; 0: never
+    images_per_crop: int = 1  # so many images of a batch, one after the other, share one crop and one mirroring
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "images_per_crop", "stored_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.stored_size < self.image_size:
+            raise ValueError(f"images of {self.image_size} pixels cannot be cut from images of stored_size {self.stored_size}")
+
+
+PAPER = Recipe("paper", epochs=90, plateau=3, colour_noise="eigenvalue")
+
+PROGRAM = Recipe(
+    "program", epochs=91, bias_lr=0.02, bias_decay=0.0, milestones=(25, 51, 79), bias_milestones=(),
+    conv1_milestones=(25, 51, 67), conv1_frozen=72, colour_noise="deviation", colour_noise_until=67, images_per_crop=32,
+)  # fmt: skip
+
+# Caffe's solver has the rate inside its history: history = momentum history + rate gradient; w = w - history.
+CAFFE = Recipe(
+    "caffe", image_size=227, batch_size=256, epochs=90, bias_lr=0.02, bias_decay=0.0, milestones=(20, 40, 60, 80), mean="colour"
+)
+
+TORCHVISION = Recipe(
+    "torchvision", batch_size=256, epochs=90, rate="outside", weight_decay=0.0001, milestones=(30, 60), mean="colour", divide="deviation"
+)  # fmt: skip
+
+RECIPES = {"paper": PAPER, "program": PROGRAM, "caffe": CAFFE, "torchvision": TORCHVISION}
+
+
+def small(variant: str) -> Recipe:
+    """The recipe of `variant` for half the width, images of 64 pixels, and a few thousand of them: minutes instead of days.
+
+    From the initial values of paper and caffe such small networks stay at the loss of guessing for many epochs.
+    """
+    full = RECIPES[variant]
+    lr = 0.05 if variant == "torchvision" else 0.005
+    return replace(
+        full, width=0.5, image_size=64, stored_size=73, batch_size=64, epochs=18, lr=lr,
+        bias_lr=None if full.bias_lr is None else 2 * lr, plateau=0, milestones=(14,), bias_milestones=None, conv1_milestones=None,
+        conv1_frozen=0, colour_noise="none", colour_noise_until=0, images_per_crop=1,
+    )  # fmt: skip
+
+
+def loaders(recipe: Recipe, train: Any, test: Any, seed: int) -> tuple[data.DataLoader, data.DataLoader]:
+    """The training and the test loader: mean subtracted, random crops in training, the centre in testing (paper, section 4.1)."""
+    prepare = preparation(recipe, train)
+    testing = data.Compose([*prepare, data.CenterCrop(recipe.image_size)])
+    return (
+        data.DataLoader(train, recipe.batch_size, shuffle=True, transform=_training(recipe, prepare, train), seed=seed),
+        data.DataLoader(test, recipe.batch_size, transform=testing),
+    )
+
+
+def before_epoch(recipe: Recipe, batches: data.DataLoader, epoch: int) -> None:
+    """Switch the colour noise of the training loader off when its time is over. epoch: the number of those done."""
+    if recipe.colour_noise_until and epoch >= recipe.colour_noise_until and isinstance(batches.transform, data.Compose):
+        kept = [t for t in batches.transform.transforms if not isinstance(t, _Noise)]
+        batches.transform = data.Compose(kept)
+
+
+def _training(recipe: Recipe, prepare: list[Transform], train: Any) -> data.Compose:
+    steps: list[Transform] = [*prepare, data.RandomCrop(recipe.image_size, together=recipe.images_per_crop)]
+    if recipe.mirror:
+        steps.append(data.Mirror(together=recipe.images_per_crop))
+    if recipe.colour_noise == "eigenvalue":
+        steps.append(_Noise([data.ColourNoise(_statistic(train, "colour_covariance"), "eigenvalue")]))
+    elif recipe.colour_noise == "deviation":  # the program then divides everything by 1.1
+        steps.append(_Noise([data.ColourNoise(_statistic(train, "colour_covariance"), "deviation"), data.Scale(1 / 1.1)]))
+    return data.Compose(steps)
+
+
+class _Noise(data.Compose):
+    """The part of the transforms that is switched off in the end."""
+
+
+def preparation(recipe: Recipe, train: Any) -> list[Transform]:
+    """What happens to every image before it is cropped: mean subtracted, divided, three channels, at stored_size."""
+    mean = _statistic(train, "mean_image" if recipe.mean == "image" else "mean_colour")
+    steps: list[Transform] = [data.SubtractMean(mean)]
+    if recipe.divide == "deviation":
+        steps.append(data.Scale(1 / np.sqrt(np.diagonal(_statistic(train, "colour_covariance")))))
+    steps.append(_colour)  # after the mean, which is as grey as the images
+    if train[0][0].shape[:2] != (recipe.stored_size, recipe.stored_size):
+        steps.append(data.Resize(recipe.stored_size))
+    return steps
+
+
+def _statistic(train: Any, name: str) -> np.ndarray:
+    """Packed images bring their statistics with them; others are gone through once."""
+    return getattr(train, name) if hasattr(train, name) else getattr(data, name)(train)
+
+
+def _colour(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Grey images as colour images."""
+    return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
+
+
+def optimiser(recipe: Recipe, model: Module) -> optim.SGD:
+    """SGD with three groups: the weights, the biases, and those of the first layer of both kinds for its own schedule."""
+    groups: dict[str, list[Any]] = {"weights": [], "biases": [], "conv1 weights": [], "conv1 biases": []}
+    for name, parameter in model.named_parameters():
+        kind = "biases" if name.endswith("bias") else "weights"
+        groups[f"conv1 {kind}" if name.startswith("conv1.") else kind].append(parameter)
+    settings = {
+        "weights": {"lr": recipe.lr, "weight_decay": recipe.weight_decay},
+        "biases": {
+            "lr": recipe.lr if recipe.bias_lr is None else recipe.bias_lr,
+            "weight_decay": recipe.weight_decay if recipe.bias_decay is None else recipe.bias_decay,
+        },
+    }
+    named = [
+        {"params": params, "name": name, **settings[name.removeprefix("conv1 ")]} for name, params in groups.items() if params
+    ]
+    return optim.SGD(named, recipe.lr, recipe.momentum, recipe.weight_decay, recipe.rate)
+
+
+def schedule(recipe: Recipe, optimizer: optim.SGD) -> Any:
+    """The schedule of the rates, for `Run`: on a plateau of the test error, or at the milestones of each group."""
+    if recipe.plateau:
+        return optim.ReduceLROnPlateau(optimizer, patience=recipe.plateau, min_lr=recipe.lr * 1e-3)
+    weights = recipe.milestones
+    biases = weights if recipe.bias_milestones is None else recipe.bias_milestones
+    conv1 = weights if recipe.conv1_milestones is None else recipe.conv1_milestones
+
+    def factor(milestones: Sequence[int], frozen: int = 0) -> Callable[[int], float]:
+        return lambda epoch: 0.0 if frozen and epoch >= frozen else 0.1 ** sum(epoch >= m for m in milestones)
+
+    by_name = {
+        "weights": factor(weights), "biases": factor(biases),
+        "conv1 weights": factor(conv1, recipe.conv1_frozen), "conv1 biases": factor(biases, recipe.conv1_frozen),
+    }  # fmt: skip
+    return optim.LambdaLR(optimizer, [by_name[group["name"]] for group in optimizer.param_groups])

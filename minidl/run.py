@@ -1,0 +1,228 @@
+"""A training run in a folder, that can be stopped at any step and goes on as if it had never been.
+
+A checkpoint holds everything that decides the future: weights, the optimiser's state, the schedule, the position in the data and the
+sums of the running epoch. Random numbers need no saving: those of a step are drawn from the seed, the epoch and the number of the
+batch, and so are the order and the crops of the images (`DataLoader`). On a CPU the weights at the end are therefore the same to the
+last bit, however often the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from minidl.backend import manual_seed
+from minidl.checkpoint import load_state, save_state
+from minidl.data import DataLoader
+from minidl.files import replacing
+from minidl.nn import Module
+from minidl.optim import Optimizer
+from minidl.tensor import Tensor
+from minidl.training import Totals, evaluate, train_epoch
+
+KEPT = 2  # checkpoints of the latest positions; the best by test accuracy is kept besides
+STEPS_PER_LINE = 100  # of metrics.jsonl, within an epoch
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its state is saved."""
+
+
+class Run:
+    """One run: `config.json`, `metrics.jsonl` and `checkpoints/` in `folder`.
+
+    model, optimizer, schedule: as they are at the start; a run that is resumed brings them to where it was.
+    schedule: anything with step(), state_dict() and load_state_dict(); `ReduceLROnPlateau` is given the test error.
+    config: what the run was started with, to be stored. save_every: steps between checkpoints within an epoch (each epoch's end
+    is saved anyway). before_epoch: called with the number of epochs done. after_epoch: called with the probabilities (N, classes)
+    of every test, to draw pictures.
+    resume: go on with the run in `folder`. Otherwise the folder must be new or empty: FileExistsError.
+    Raises ValueError for a checkpoint that is damaged or of another network, and says which older one there is.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        config: dict[str, Any],
+        model: Module,
+        optimizer: Optimizer,
+        schedule: Any,
+        train: DataLoader,
+        test: DataLoader,
+        seed: int = 0,
+        save_every: int = 1000,
+        before_epoch: Callable[[int], None] | None = None,
+        after_epoch: Callable[[np.ndarray], None] | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.folder, self.config = Path(folder), config
+        self.model, self.optimizer, self.schedule, self.train, self.test = model, optimizer, schedule, train, test
+        self.seed, self.save_every, self.before_epoch, self.after_epoch = seed, save_every, before_epoch, after_epoch
+        self.epoch, self.batch, self.totals, self.seconds = 0, 0, Totals(), 0.0
+        self.lines: list[dict[str, Any]] = []
+        self.best = -1.0
+        if resume:
+            self._restore()
+        else:
+            self._create()
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of the metrics that end an epoch."""
+        return [line for line in self.lines if "test_loss" in line]
+
+    def fit(self, epochs: int) -> None:
+        """Train until `epochs` are done, with a test, a line and a checkpoint after each; at a terminal a bar over the whole run.
+
+        Raises Stopped when SIGINT or SIGTERM arrives: the step is finished and saved first.
+        """
+        if epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {epochs}")
+        images = len(self.train.dataset)
+        started = time.perf_counter() - self.seconds
+        done = self.epoch * images + self.totals.images
+        with (
+            _stop_signals() as asked,
+            tqdm(total=epochs * images, initial=done, unit=" images", disable=None, smoothing=0.05, dynamic_ncols=True) as bar,
+        ):
+            while self.epoch < epochs:
+                bar.set_description(f"epoch {self.epoch + 1}/{epochs}")
+                if self.before_epoch is not None:
+                    self.before_epoch(self.epoch)
+                rate = self.optimizer.param_groups[0]["lr"]
+                learned = train_epoch(self.model, self._batches(started, asked), self.optimizer, bar, self.totals)
+                tested, probabilities = evaluate(self.model, self.test)
+                _advance(self.schedule, 1 - tested.accuracy)
+                self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
+                self.seconds = time.perf_counter() - started
+                self._log(
+                    epoch=self.epoch, lr=rate, train_loss=learned.loss, train_accuracy=learned.accuracy,
+                    test_loss=tested.loss, test_accuracy=tested.accuracy,
+                    images_per_second=learned.images_per_second, seconds=self.seconds,
+                )  # fmt: skip
+                self.save(best=tested.accuracy > self.best)
+                bar.write(
+                    f"epoch {self.epoch:3d}   train: loss {learned.loss:.3f}, top-1 {learned.accuracy:6.1%}   "
+                    f"test: loss {tested.loss:.3f}, top-1 {tested.accuracy:6.1%}   "
+                    f"{learned.images_per_second:5.0f} images/s   {self.seconds:4.0f} s"
+                )
+                if self.after_epoch is not None:
+                    self.after_epoch(probabilities)
+                if asked() and self.epoch < epochs:
+                    raise Stopped
+
+    def _batches(self, started: float, asked: Callable[[], bool]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the epoch from here on. The next one is asked for when the step with this one is done: so what comes
+        after the `yield` comes after the step."""
+        self.train.set_epoch(self.epoch, self.batch)
+        for images, labels in self.train:
+            manual_seed(int(np.random.SeedSequence([self.seed, self.epoch, self.batch]).generate_state(1)[0]))
+            yield images, labels
+            self.batch += 1
+            if self.batch % STEPS_PER_LINE == 0:
+                mean, share = self.totals.loss / self.totals.images, self.totals.right / self.totals.images
+                self._log(epoch=self.epoch + 1, step=self.batch, train_loss=mean, train_accuracy=share)
+            if asked() or self.batch % self.save_every == 0:
+                self.seconds = time.perf_counter() - started
+                self.save()
+            if asked():
+                raise Stopped
+
+    # On disk
+
+    def save(self, best: bool = False) -> None:
+        """Write a checkpoint of this moment, and drop those that are no longer needed."""
+        if best:
+            self.best = self.metrics[-1]["test_accuracy"]
+        arrays = {f"model.{name}": array for name, array in self.model.state_dict().items()}
+        arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()}
+        description = {
+            "config": self.config, "epoch": self.epoch, "batch": self.batch, "totals": asdict(self.totals),
+            "schedule": self.schedule.state_dict(), "lines": len(self.lines), "best": self.best, "seconds": self.seconds,
+        }  # fmt: skip
+        save_state(arrays, description, self.folder / "checkpoints" / f"{self.epoch:04d}-{self.batch:06d}.safetensors")
+        if best:
+            save_state(arrays, description, self.folder / "checkpoints" / "best.safetensors")
+        for old in checkpoints(self.folder)[:-KEPT]:
+            old.unlink()
+
+    def _create(self) -> None:
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise FileExistsError(f"{self.folder} already holds something, perhaps an earlier run; choose another folder")
+        with replacing(self.folder / "config.json") as temporary:
+            temporary.write_text(json.dumps(self.config, indent=2) + "\n")
+
+    def _restore(self) -> None:
+        found = checkpoints(self.folder)
+        if not found:
+            raise FileNotFoundError(f"{self.folder}: there is no checkpoint to go on from")
+        try:
+            arrays, description = load_state(found[-1])
+            self.model.load_state_dict(_under("model.", arrays))
+            self.optimizer.load_state_dict(_under("optimizer.", arrays))
+        except ValueError as error:
+            older = f"; to go on from an older one, {found[-2].name}, move this one away" if len(found) > 1 else ""
+            raise ValueError(f"{error}\n({found[-1]}{older})") from error
+        self.schedule.load_state_dict(description["schedule"])
+        self.epoch, self.batch, self.best = description["epoch"], description["batch"], description["best"]
+        self.totals, self.seconds = Totals(**description["totals"]), description["seconds"]
+        # Lines after the checkpoint are of steps that will be done again.
+        path = self.folder / "metrics.jsonl"
+        kept = path.read_text().splitlines()[: description["lines"]] if path.exists() else []
+        self.lines = [json.loads(line) for line in kept]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept))
+
+    def _log(self, **line: float) -> None:
+        self.lines.append(line)
+        with open(self.folder / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
+    """The checkpoints of a run, oldest first; without the best one."""
+    return sorted(Path(folder).glob("checkpoints/[0-9]*.safetensors"))
+
+
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _advance(schedule: Any, error: float) -> None:
+    """Schedules that look at a figure are given the test error."""
+    if hasattr(schedule, "patience"):
+        schedule.step(error)
+    else:
+        schedule.step()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Inside the block SIGINT and SIGTERM only set a flag, which the yielded function reads; a second SIGINT interrupts at once."""
+    caught: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if number == signal.SIGINT and caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
