@@ -135,6 +135,20 @@ def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
     return data.split(whole, 0.2, seed=0)
 
 
+def checked(train: Any, test: Any) -> tuple[Any, Any]:
+    """The two sets, if they can be learnt from: the same classes, at least two, and images in both."""
+    if list(train.classes) != list(test.classes):
+        raise ValueError(
+            f"the training images have the classes {train.classes}, the test images {test.classes}; they must be the same"
+        )
+    if len(train.classes) < 2 or not len(train) or not len(test):
+        raise ValueError(
+            f"{len(train)} images to learn from and {len(test)} to test with, in {len(train.classes)} class(es): there must be images "
+            "in both, and two classes or more; a class needs five images to have one for testing"
+        )
+    return train, test
+
+
 def describe(recipe: Recipe, model: Any, train: Any, test: Any, device: str) -> None:
     parameters = sum(p.size for p in model.parameters())
     classes = len(train.classes)
@@ -160,7 +174,7 @@ def main() -> None:
     minidl.set_default_device(options.device)
     minidl.manual_seed(seed)
 
-    train, test = open_data(path, recipe.stored_size)
+    train, test = checked(*open_data(path, recipe.stored_size))
     batches, tests = loaders(recipe, train, test, seed)
     model = models.AlexNet(recipe.variant, len(train.classes), recipe.width, recipe.image_size)
     optimizer = optimiser(recipe, model)

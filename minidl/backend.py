@@ -92,7 +92,7 @@ def _cupy() -> ModuleType:
     except ImportError as error:
         raise RuntimeError(
             f"a GPU needs CuPy, which cannot be imported here ({error}). Install it with "
-            '`python -m pip install "minidl[gpu]"`; `python -m minidl.doctor` shows what is there.'
+            '`python -m pip install "cupy-cuda12x[ctk]"`; `python -m minidl.doctor` shows what is there.'
         ) from error
     return cupy
 

@@ -81,7 +81,8 @@ def gradcheck(
             first = partial(check.gradients, create_graph=False)
             check = _Check(first, check.gradients, check.tensors, random, eps, rtol, atol)
         rows = [check.row(i, name) for i, name in enumerate(checked)]
-        notes = [note for i, name in enumerate(checked) for note in check.doubts(i, name)]
+        notes = [f"{row.name}: every comparison was at a kink, so nothing is proved" for row in rows if row.excess < 0]
+        notes += [note for i, name in enumerate(checked) for note in check.doubts(i, name)]
     title = getattr(f, "__name__", None) or type(f).__name__
     for note in notes:
         warnings.warn(f"gradcheck({title}): {note}", stacklevel=2)
@@ -108,6 +109,12 @@ class _Check:
         self.outputs, self.recorded, self.tensors, self.random = outputs, recorded, tensors, random
         self.eps, self.rtol, self.atol = eps, rtol, atol
         first = outputs()
+        for t, again in zip(first, outputs(), strict=True):
+            if not bool((t._array == again._array).all()):
+                raise ValueError(
+                    "gradcheck: f gives different values for the same inputs; random numbers must come from minidl's generator "
+                    "(minidl.manual_seed), and f may keep no state of its own"
+                )
         self.upstream = [wrap(backend.to_device(random.standard_normal(t.shape), t.device)) for t in first]
         self.analytic = [backend.to_device(g._array, "cpu") for g in self.gradients(create_graph=False)]
 
@@ -153,6 +160,8 @@ class _Check:
         tensor, gradient = self.tensors[i], self.analytic[i]
         size = tensor.size
         elements = range(size) if size <= FEW else sorted(self.random.choice(size, SAMPLED, replace=False).tolist())
+        if not size:
+            raise ValueError(f"gradcheck: {name} of shape {tensor.shape} has no elements to check")
         row = Row(name, tensor.shape, len(elements), 0 if size <= FEW else PROJECTIONS)
         for element in elements:
             direction = np.zeros(size)
@@ -256,6 +265,8 @@ def _argument(value: Any, i: int, random: np.random.Generator) -> Any:
 def _checked_outputs(results: Any) -> list[Tensor]:
     if not isinstance(results, (list, tuple)) or not all(isinstance(t, Tensor) for t in results):
         raise TypeError(f"gradcheck: f must return a Tensor or several, got {type(results).__name__}")
+    if not sum(t.size for t in results):
+        raise ValueError("gradcheck: f returned nothing to differentiate")
     for t in results:
         if t.dtype != np.float64:
             raise TypeError(

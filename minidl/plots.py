@@ -94,7 +94,8 @@ def contact_sheet(
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="grey", vmin=0, vmax=255)
         text = f"{classes[guess]} {p[guess]:.0%}"
         right = guess == label
-        axes.set_title(text if right else f"{text}\n(is {classes[label]})", fontsize=8, color="tab:green" if right else "tab:red")
+        caption = text if right else f"{text}\n(is {classes[label]})"
+        axes.set_title(caption, fontsize=8, color="tab:green" if right else "tab:red", parse_math=False)
     _save(figure, path)
 
 

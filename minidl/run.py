@@ -161,7 +161,7 @@ class Run:
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise FileExistsError(f"{self.folder} already holds something, perhaps an earlier run; choose another folder")
         with replacing(self.folder / "config.json") as temporary:
-            temporary.write_text(json.dumps(self.config, indent=2) + "\n")
+            temporary.write_text(json.dumps(self.config, indent=2, default=str) + "\n")
 
     def _restore(self) -> None:
         found = checkpoints(self.folder)
@@ -187,7 +187,7 @@ class Run:
     def _log(self, **line: float) -> None:
         self.lines.append(line)
         with open(self.folder / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, default=float) + "\n")
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:

@@ -55,17 +55,25 @@ class Function:
         raise NotImplementedError(f"{self.name} must define backward(gradient)")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        with backend.beside(inputs[0]._array):
-            try:
+        try:
+            with backend.beside(inputs[0]._array):
                 array = self.forward(*[t._array for t in inputs])
-            except Exception as error:
-                self._explain(error, inputs)
-                raise
-            if recording.on:
-                for t in inputs:
-                    if t.requires_grad:
-                        return self._record(inputs, array)
-            return wrap(array)
+        except Exception as error:
+            self._explain(error, inputs)
+            raise
+        if type(array) is not np.ndarray and not backend.is_array(array):
+            array = self._as_array(array)
+        if recording.on:
+            for t in inputs:
+                if t.requires_grad:
+                    return self._record(inputs, array)
+        return wrap(array)
+
+    def _as_array(self, result: Any) -> np.ndarray:
+        """NumPy's sums give a scalar where everything was summed; nothing else but arrays may come out of `forward`."""
+        if isinstance(result, np.generic):
+            return np.asarray(result)
+        raise TypeError(f"{self.name}.forward must return an array, got {type(result).__name__}")
 
     def _record(self, inputs: tuple[Tensor, ...], array: Array) -> Tensor:
         if self.inputs is not None:
@@ -112,22 +120,35 @@ class Function:
 
     def _explain(self, error: Exception, inputs: tuple[Tensor, ...]) -> None:
         """Raise what `forward` raised again, with the operation and its inputs in the message."""
+        if not inputs or not all(isinstance(t, Tensor) for t in inputs):
+            kinds = ", ".join(type(t).__name__ for t in inputs) or "nothing"
+            raise TypeError(
+                f"{self.name}: an operation is called with Tensors, got {kinds}; wrap arrays with Tensor(...)"
+            ) from error
         what = ", ".join(f"{t.shape} {t.dtype} on {t.device}" for t in inputs)
         if len({t.device for t in inputs}) > 1:
             raise ValueError(f"{self.name}: inputs on different devices: {what}. Move them together with .to(device).") from error
-        if isinstance(error, (ValueError, TypeError, IndexError)):
-            raise type(error)(f"{self.name} of {what}: {error}") from error
+        for kind in (ValueError, IndexError, TypeError):  # not type(error): its constructor may want other arguments
+            if isinstance(error, kind):
+                raise kind(f"{self.name} of {what}: {error}") from error
 
 
 def wrap(array: Array, requires_grad: bool = False, grad_fn: Function | None = None) -> Tensor:
-    """A Tensor around an array that nobody else will change: no copy, no checks."""
+    """A Tensor around an array that nobody else will change: no copy, no checks. The array becomes read-only."""
     tensor = Tensor.__new__(Tensor)
-    tensor._array = np.asarray(array) if isinstance(array, np.generic) else array
+    tensor._array = _frozen(array)
     tensor._version = 0
     tensor.grad = None
     tensor._requires_grad = requires_grad
     tensor.grad_fn = grad_fn
     return tensor
+
+
+def _frozen(array: Array) -> Array:
+    """`array`, read-only from now on; CuPy has no such thing."""
+    if type(array) is np.ndarray:
+        array.flags.writeable = False
+    return array
 
 
 class _Hollow:
@@ -148,6 +169,15 @@ def _husk(tensor: Tensor) -> Tensor:
     return husk
 
 
+# What PyTorch's users look for, and what it is here.
+_PYTORCH = {
+    "view": "reshape", "permute": "transpose, with all axes", "clone": "Tensor(x)", "cpu": '.to("cpu")', "cuda": '.to("gpu")',
+    "zero_": "x.grad = None, or optimizer.zero_grad()", "add_": "an assignment to .data", "float": '.astype("float32")',
+    "double": '.astype("float64")', "tolist": ".numpy().tolist()", "requires_grad_": "x.requires_grad = True", "dim": ".ndim",
+    "relu": "functional.relu(x)", "squeeze": "reshape", "unsqueeze": "reshape", "numel": ".size",
+}  # fmt: skip
+
+
 class Tensor:
     """An array that can be differentiated.
 
@@ -166,7 +196,7 @@ class Tensor:
     grad_fn: Function | None
 
     def __init__(self, data: Any, requires_grad: bool = False, device: str | None = None) -> None:
-        self._array = _new_array(data, device)
+        self._array = _frozen(_new_array(data, device))
         self._version = 0
         self.grad = None
         self.grad_fn = None
@@ -194,7 +224,7 @@ class Tensor:
         if array.shape != self.shape:
             raise ValueError(f"data: cannot assign shape {array.shape} to a Tensor of shape {self.shape}")
         with backend.beside(array):
-            self._array = array.astype(self.dtype, copy=False)
+            self._array = _frozen(array.astype(self.dtype, copy=False))
         self._version += 1
 
     def _writable(self) -> Array:
@@ -206,6 +236,8 @@ class Tensor:
         if sys.getrefcount(self._array) > 2 or getattr(self._array, "base", None) is not None:
             with backend.beside(self._array):
                 self._array = self._array.copy()
+        if isinstance(self._array, np.ndarray):
+            self._array.flags.writeable = True
         self._version += 1
         return self._array
 
@@ -267,6 +299,21 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"a Tensor of {self.dtype} is no index; only integers are")
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __getattr__(self, name: str) -> Any:
+        remedy = _PYTORCH.get(name)
+        raise AttributeError(f"a Tensor has no {name!r}" + (f"; here it is {remedy}" if remedy else ""))
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.numpy() if dtype is None else self.numpy().astype(dtype, copy=False)
 
@@ -283,7 +330,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """A copy of the values as a NumPy array, from whichever device."""
-        return np.array(backend.to_device(self._array, "cpu"))
+        return np.array(backend.to_device(self._array, "cpu"), order="C")
 
     def item(self) -> float | int | bool:
         """The one element of a Tensor of size 1, as a Python number."""
@@ -337,7 +384,27 @@ class Tensor:
                 return wrap(self._array.astype(dtype))
         return AsType(dtype)(self)
 
-    # Arithmetic, with NumPy's broadcasting
+    # Arithmetic, with NumPy's broadcasting. `x += y` makes a new Tensor, x = x + y; for a parameter that would be a trap.
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._not_in_place() + other
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._not_in_place() - other
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._not_in_place() * other
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._not_in_place() / other
+
+    def _not_in_place(self) -> Tensor:
+        if self.requires_grad and self.grad_fn is None:
+            raise TypeError(
+                "a Tensor that requires a gradient cannot be changed in place: `w -= ...` would only give the name w to a new Tensor. "
+                "To change its values write w.data = w.data - lr * w.grad.data"
+            )
+        return self
 
     def __add__(self, other: Any) -> Tensor:
         return _binary(Add, self, other)
@@ -472,7 +539,9 @@ def _new_array(data: Any, device: str | None) -> Array:
         device = backend.get_default_device() if get_array_module(data) is np else backend.device_of(data)
     ours = not backend.is_array(data)
     if ours:
-        array = np.array([x.item() if isinstance(x, Tensor) else x for x in data] if isinstance(data, (list, tuple)) else data)
+        array = np.array(
+            [x.item() if isinstance(x, Tensor) else x for x in data] if isinstance(data, (list, tuple)) else data, order="C"
+        )
         if array.dtype == np.float64 and not isinstance(data, np.generic):
             array = array.astype(np.float32)
     else:
@@ -761,7 +830,8 @@ def _index(index: Any, x: Tensor) -> Any:
     They are copied: backward will need them as they are now.
     """
     if isinstance(index, tuple):
-        return tuple(_index(i, x) for i in index)
+        # Inside an index, a tuple or a range is a list of places, as for NumPy.
+        return tuple(_index(list(i) if isinstance(i, (tuple, range)) else i, x) for i in index)
     if isinstance(index, Tensor):
         if index.device != x.device:
             raise ValueError(f"GetItem: inputs on different devices: {x.device} and the index {index.device}. Use .to(device).")

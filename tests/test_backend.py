@@ -144,7 +144,7 @@ def test_arrays_of_the_other_library_are_not_moved_silently(two_gpus):
 
 def test_without_cupy_the_error_says_what_to_install(no_cupy):
     for ask in (Tensor([1.0]).to, minidl.set_default_device, backend.generator, lambda name: Tensor([1.0], device=name)):
-        with pytest.raises(RuntimeError, match=r"needs CuPy.*pip install \"minidl\[gpu\]\".*minidl\.doctor"):
+        with pytest.raises(RuntimeError, match=r"needs CuPy.*pip install \"cupy-cuda12x\[ctk\]\".*minidl\.doctor"):
             ask("gpu")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import minidl
-from minidl import Tensor, backend
+from minidl import Function, Tensor, backend
 from minidl.tensor import BroadcastTo, SumTo
 
 ARITHMETIC = [operator.add, operator.sub, operator.mul, operator.truediv]
@@ -142,14 +142,72 @@ def test_elements_cannot_be_assigned(device):
 
 
 def test_augmented_assignment_makes_a_new_tensor(device):
-    x = before = Tensor([1.0, 2.0], requires_grad=True)
+    leaf = Tensor([1.0, 2.0], requires_grad=True)
+    x = before = leaf * 1
     x += 1
     x *= 3
+    x -= 1
+    x /= 2
     assert x is not before
-    assert_array_equal(x.numpy(), [6, 9])
+    assert_array_equal(x.numpy(), [2.5, 4])
     assert_array_equal(before.numpy(), [1, 2])
     x.sum().backward()
-    assert_array_equal(before.grad.numpy(), [3, 3])
+    assert_array_equal(leaf.grad.numpy(), [1.5, 1.5])
+
+
+def test_a_parameter_is_not_rebound_by_augmented_assignment(device):
+    w = Tensor([1.0, 2.0], requires_grad=True)
+    for change in ("w += 1", "w -= 1", "w *= 2", "w /= 2"):
+        with pytest.raises(TypeError, match=r"cannot be changed in place: .* w.data = w.data - lr"):
+            exec(change)
+
+
+def test_what_pytorch_users_type(device):
+    x = Tensor([1.23456])
+    assert f"{x:.2f}" == "1.23" and f"{x}" == repr(x) and int(x) == 1
+    assert ["a", "b"][Tensor([0.0, 1.0]).argmax()] == "b"
+    with pytest.raises(AttributeError, match="no 'view'; here it is reshape"):
+        x.view(1)
+    with pytest.raises(TypeError, match="is no index"):
+        range(Tensor([1.0]))
+
+
+def test_an_operation_cannot_write_into_its_input():
+    class Doubling(Function):
+        def forward(self, x):
+            x *= 2
+            return x
+
+    x = Tensor([1.0, 2.0])
+    with pytest.raises(ValueError, match="Doubling of .*read-only"):
+        Doubling()(x)
+    assert_array_equal(x.numpy(), [1, 2])
+
+
+@pytest.mark.parametrize("make", [lambda i: i, lambda i: (slice(None), i)])
+def test_an_index_that_is_changed_later_does_not_move_the_gradient(device, make):
+    x = Tensor(np.ones((3, 3), np.float32), requires_grad=True)
+    index = np.array([0, 1])
+    y = x[make(index)]
+    index[:] = 2
+    y.sum().backward()
+    assert_array_equal(x.grad.numpy() if make(0) == 0 else x.grad.numpy().T, [[1, 1, 1], [1, 1, 1], [0, 0, 0]])
+
+
+def test_a_tuple_inside_an_index_is_a_list_of_places(device):
+    x = Tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    (x[:, (0, 0)].sum() + x[range(2), (1, 1)].sum()).backward()
+    assert_array_equal(x.grad.numpy(), [[2, 1, 0], [2, 1, 0]])
+
+
+def test_an_optimiser_does_not_write_through_a_view(device):
+    x = Tensor([1.0, 2.0, 3.0, 4.0])
+    w = x[1:3]
+    w.requires_grad = True
+    w._writable()[...] = 9
+    assert_array_equal(w.numpy(), [9, 9])
+    if device == "cpu":  # the stand-in for CuPy does not tell a view from its base
+        assert_array_equal(x.numpy(), [1, 2, 3, 4])
 
 
 # Out into Python and NumPy

@@ -46,14 +46,14 @@ class Failures:
 
     def check(self) -> None:
         """Raise ValueError if more images failed than the share put up with, or all of them."""
-        failures = self.list()
+        failures = self.in_order()
         check_failures(len(failures), self.count, self.maximum, f"the first is image {failures[0].index}: {failures[0].message}")
 
     def __contains__(self, index: int) -> bool:
         return index in self._messages
 
-    def list(self) -> list[Failure]:
-        """In the order of the data set."""
+    def in_order(self) -> list[Failure]:
+        """All of them, in the order of the data set."""
         with self._lock:
             return [Failure(index, self._messages[index]) for index in sorted(self._messages)]
 

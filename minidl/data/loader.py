@@ -77,7 +77,7 @@ class DataLoader:
     @property
     def failures(self) -> list[Failure]:
         """The images that could not be decoded so far, in the order of the data set."""
-        return self._failures.list()
+        return self._failures.in_order()
 
     def __len__(self) -> int:
         """Batches an epoch."""

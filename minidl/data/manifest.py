@@ -65,7 +65,7 @@ class Stored:
     def check(self, directory: Path) -> None:
         """The same for every byte of it."""
         self.check_size(directory)
-        if sha256(directory / self.file).hexdigest() != self.sha256:
+        if sha256(directory / self.file) != self.sha256:
             raise self.damaged(directory, "its SHA-256 is not that of the manifest")
 
     def damaged(self, directory: Path, why: str) -> ValueError:
@@ -144,13 +144,13 @@ def damages(directory: Path) -> Iterator[str]:
             yield str(error)
 
 
-def sha256(path: Path) -> "hashlib._Hash":
+def sha256(path: Path) -> str:
     """The SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return digest
+    return digest.hexdigest()
 
 
 def packed_folders(directory: Path) -> Iterator[Path]:
@@ -181,4 +181,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _remedy(path: Path) -> str:
     if path.name == PLAN:
         return f"delete {path.parent} and pack anew"
-    return f"delete this file and run `python -m minidl.data.pack SOURCE {path.parent}` again as before: it makes anew what is missing"
+    return "delete this file and run the `python -m minidl.data.pack` that made it again: it makes anew what is missing"

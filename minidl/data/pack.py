@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             manifest = pack(source, destination, options.size, options.workers, options.max_failures)
             skipped = f", {manifest.failures} undecodable: see {destination / FAILURES}" if manifest.failures else ""
             print(f"{destination}: {manifest.images} images of {len(manifest.plan.classes)} classes{skipped}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a worker was killed
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -56,14 +56,15 @@ def make_shard(
             np.copyto(planes, image.reshape(-1, 3).T)
             total += planes
             products += colour_products(planes)
+        checksum = digest.hexdigest()
         if failures:  # the header promised more: it is as long for fewer images
             shard.seek(0)
             shard.write(npy_header((int(kept.sum()), *shape), np.uint8))
             shard.flush()
-            digest = sha256(temporary)
+            checksum = sha256(temporary)
     with replacing(directory / figures_name(number)) as temporary, temporary.open("wb") as output:
         np.savez(
-            output, bytes=np.array(path.stat().st_size), sha256=np.array(digest.hexdigest()), kept=kept,
+            output, bytes=np.array(path.stat().st_size), sha256=np.array(checksum), kept=kept,
             failures=np.array(failures, str), total=total, products=products,
         )  # fmt: skip
 
@@ -83,7 +84,7 @@ def write_array(path: Path, array: NDArray) -> Stored:
     """Write a small array as a .npy file."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(npy_header(array.shape, array.dtype) + array.tobytes())
-    return Stored(path.name, path.stat().st_size, sha256(path).hexdigest())
+    return Stored(path.name, path.stat().st_size, sha256(path))
 
 
 def npy_header(shape: tuple[int, ...], dtype: DTypeLike) -> bytes:

@@ -116,10 +116,17 @@ class Module:
             for name, t in own.items()
             if name in state and np.shape(state[name]) != t.shape
         ]
+        values = {}
+        for name, t in own.items():
+            if name in state and not problems:
+                try:
+                    values[name] = Tensor(state[name], device=t.device)
+                except (TypeError, ValueError) as error:
+                    problems.append(f"{name}: {error}")
         if problems:
             raise ValueError(f"load_state_dict: the state does not fit this {type(self).__name__}:\n  " + "\n  ".join(problems))
         for name, t in own.items():
-            t.data = state[name]
+            t.data = values[name]
 
     def train(self, mode: bool = True) -> Module:
         """Training mode for this Module and all inside it: dropout drops, batch normalisation uses the batch."""
@@ -206,6 +213,8 @@ class Sequential(Module):
         else:
             self.layers = {str(i): layer for i, layer in enumerate(layers)}  # type: ignore[misc]
         for name, layer in self.layers.items():
+            if not isinstance(name, str) or "." in name:
+                raise ValueError(f"Sequential: {name!r} cannot be the name of a layer; names are text without dots")
             if not isinstance(layer, Module):
                 raise TypeError(f"Sequential: {name} is {type(layer).__name__}, not a Module; call functions in forward instead")
 

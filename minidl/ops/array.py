@@ -108,6 +108,7 @@ def flatten(x: Tensor, start_axis: int = 1) -> Tensor:
 
 
 def _sequence(operation: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+    tensors = tensors if isinstance(tensors, Tensor) else list(tensors)
     if isinstance(tensors, Tensor) or not tensors:
         raise ValueError(f"{operation}: expected a list of at least one Tensor, got {tensors!r}")
     for i, t in enumerate(tensors):

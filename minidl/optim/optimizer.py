@@ -71,6 +71,11 @@ class Optimizer:
                 continue
             for t in group["params"]:
                 if t.grad is not None:
+                    if not isinstance(t.grad, Tensor) or t.grad.shape != t.shape:
+                        what = t.grad.shape if isinstance(t.grad, Tensor) else type(t.grad).__name__
+                        raise ValueError(
+                            f"{type(self).__name__}: the .grad of a parameter of shape {t.shape} must be a Tensor of its shape, got {what}"
+                        )
                     if t.grad.device != t.device:
                         raise ValueError(
                             f"{type(self).__name__}: a parameter of shape {t.shape} is on {t.device}, its gradient on {t.grad.device}"

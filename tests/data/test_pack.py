@@ -198,7 +198,7 @@ def test_a_damaged_file_is_found_and_made_anew(source, expected, tmp_path, capsy
     (folder / name).write_bytes(content)
     assert pack.main(["--verify", str(folder)]) == 1
     out = capsys.readouterr().out
-    assert f"{folder / name} is damaged: its SHA-256 is not that of the manifest; delete this file and run" in out
+    assert f"{folder / name} is damaged: its SHA-256 is not that of the manifest; delete this file and run the" in out
     assert out.count("\n") == 1
     (folder / name).unlink()
     assert run(source, folder) == 0

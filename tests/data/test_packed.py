@@ -142,7 +142,9 @@ def test_damage_that_shows_is_named(folder, name, damage, message):
     if (changed := damage(content)) is not None:
         path.write_bytes(changed)
     expected = message.format(path=path, less=len(content) - 1, more=len(content) + 1, length=len(content))
-    with pytest.raises((FileNotFoundError, ValueError), match=re.escape(expected) + ".*; delete this file and run `python -m"):
+    with pytest.raises(
+        (FileNotFoundError, ValueError), match=re.escape(expected) + ".*; delete this file and run the `python -m"
+    ):
         PackedImages(folder)
 
 
@@ -160,7 +162,7 @@ def test_damage_that_shows_is_named(folder, name, damage, message):
 def test_a_damaged_manifest_is_named(folder, damage):
     path = folder / "manifest.json"
     path.write_text(damage(path.read_text()))
-    with pytest.raises(ValueError, match=re.escape(f"{path} is damaged (") + ".*delete this file and run"):
+    with pytest.raises(ValueError, match=re.escape(f"{path} is damaged (") + ".*delete this file and run the"):
         PackedImages(folder)
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minidl.data import ArrayDataset, EmbeddedCIFAR10, Subset, mean_colour, mean_image, std_colour
+from minidl.data import ArrayDataset, EmbeddedCIFAR10, Subset, colour_covariance, mean_colour, mean_image, std_colour
+from minidl.data.statistics import colour_products
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +18,7 @@ def test_statistics_equal_those_of_all_pixels(dataset):
         (mean_image(dataset), pixels.mean(axis=0)),
         (mean_colour(dataset), pixels.mean(axis=(0, 1, 2))),
         (std_colour(dataset), pixels.std(axis=(0, 1, 2))),
+        (colour_covariance(dataset), np.cov(pixels.reshape(-1, 3).T, bias=True)),
     ):
         assert found.dtype == np.float32 and found.shape == expected.shape
         np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -25,6 +27,13 @@ def test_statistics_equal_those_of_all_pixels(dataset):
 def test_a_subset_has_statistics_of_its_own(dataset):
     expected = dataset.images[[3, 5]].astype(np.float64).mean(axis=0)
     np.testing.assert_allclose(mean_image(Subset(dataset, [3, 5])), expected, rtol=1e-6)
+
+
+def test_products_of_large_bright_images_do_not_overflow():
+    planes = np.full((2, 3 * 2**16 + 5), 255, np.uint32)
+    planes[1] = 254
+    count = planes.shape[1]
+    assert colour_products(planes).tolist() == [[count * 255**2, count * 255 * 254], [count * 254 * 255, count * 254**2]]
 
 
 class TwoSizes:
@@ -49,7 +58,7 @@ def test_images_of_different_sizes_have_no_mean_image():
         mean_image(TwoSizes())
 
 
-@pytest.mark.parametrize("statistic", [mean_image, mean_colour, std_colour])
+@pytest.mark.parametrize("statistic", [mean_image, mean_colour, std_colour, colour_covariance])
 def test_nothing_has_no_mean(statistic):
     with pytest.raises(ValueError, match="empty"):
         statistic(ArrayDataset(np.zeros((0, 2, 2, 1), np.uint8), np.zeros(0, int), ["a"]))
