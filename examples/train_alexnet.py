@@ -180,12 +180,18 @@ def main() -> None:
     optimizer = optimiser(recipe, model)
     out = options.resume or options.out or Path("runs") / time.strftime(f"%Y-%m-%d-%H%M%S-{recipe.variant}")
 
+    drawn = [0.0, 0.0]  # when the pictures were last drawn, and how long it took
+
     def pictures(probabilities: np.ndarray) -> None:
+        if time.monotonic() - drawn[0] < 20 * drawn[1] and run.epoch < recipe.epochs:
+            return  # so that drawing takes no more than a twentieth of the time
+        drawn[0] = time.monotonic()
         curves(run.metrics, len(train.classes), out / "curves.png")
         kernels(model["conv1"].weight.numpy(), out / "kernels.png", towers=1 if recipe.variant == "torchvision" else 2)
         shown = np.random.default_rng(seed).choice(len(test), min(40, len(test)), replace=False)
         images, labels = zip(*(test[int(i)] for i in shown), strict=True)
         contact_sheet(images, labels, probabilities[shown], train.classes, out / "predictions.png")
+        drawn[1] = time.monotonic() - drawn[0]
 
     plan = schedule(recipe, optimizer)
     run = Run(

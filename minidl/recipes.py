@@ -80,8 +80,8 @@ def small(variant: str) -> Recipe:
     full = RECIPES[variant]
     lr = 0.05 if variant == "torchvision" else 0.005
     return replace(
-        full, width=0.5, image_size=64, stored_size=73, batch_size=64, epochs=18, lr=lr,
-        bias_lr=None if full.bias_lr is None else 2 * lr, plateau=0, milestones=(14,), bias_milestones=None, conv1_milestones=None,
+        full, width=0.5, image_size=64, stored_size=73, batch_size=64, epochs=16, lr=lr,
+        bias_lr=None if full.bias_lr is None else 2 * lr, plateau=0, milestones=(13,), bias_milestones=None, conv1_milestones=None,
         conv1_frozen=0, colour_noise="none", colour_noise_until=0, images_per_crop=1,
     )  # fmt: skip
 

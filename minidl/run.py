@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -151,9 +152,11 @@ class Run:
             "config": self.config, "epoch": self.epoch, "batch": self.batch, "totals": asdict(self.totals),
             "schedule": self.schedule.state_dict(), "lines": len(self.lines), "best": self.best, "seconds": self.seconds,
         }  # fmt: skip
-        save_state(arrays, description, self.folder / "checkpoints" / f"{self.epoch:04d}-{self.batch:06d}.safetensors")
+        path = self.folder / "checkpoints" / f"{self.epoch:04d}-{self.batch:06d}.safetensors"
+        save_state(arrays, description, path)
         if best:
-            save_state(arrays, description, self.folder / "checkpoints" / "best.safetensors")
+            with replacing(path.with_name("best.safetensors")) as temporary:
+                shutil.copyfile(path, temporary)
         for old in checkpoints(self.folder)[:-KEPT]:
             old.unlink()
 

@@ -159,7 +159,7 @@ def test_a_parameter_is_not_rebound_by_augmented_assignment(device):
     w = Tensor([1.0, 2.0], requires_grad=True)
     for change in ("w += 1", "w -= 1", "w *= 2", "w /= 2"):
         with pytest.raises(TypeError, match=r"cannot be changed in place: .* w.data = w.data - lr"):
-            exec(change)
+            exec(change, {"w": w})
 
 
 def test_what_pytorch_users_type(device):

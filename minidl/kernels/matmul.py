@@ -1,22 +1,25 @@
-"""Matrix products, spread over our own pool.
-
-BLAS has threads too, but after a product they go on spinning for a while, on the very cores where the pool's workers are to go on.
-So every large product is cut into one piece a worker, and BLAS never starts a thread.
-"""
+"""Matrix products: every large one is cut into one piece a worker of our own pool, and BLAS never starts a thread."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from minidl.backend import Array, get_array_module
 from minidl.kernels import parallel
 
 SMALL = 1 << 21  # multiplications below which waking the pool costs more than it saves
+TINY = 1 << 15  # and below which BLAS stays on one thread of its own accord
 
 
 def matmul(a: Array, b: Array) -> Array:
     """(..., n, k) @ (..., k, m) with the rules of numpy.matmul."""
     xp = get_array_module(a)
-    if a.ndim != 2 or b.ndim != 2 or len(a) * b.size < SMALL:
+    work = a.size * b.shape[-1]
+    if xp is not np or work < TINY:
         return a @ b
+    if a.ndim != 2 or b.ndim != 2 or work < SMALL:
+        with parallel.one_blas_thread:
+            return a @ b
     (n, _), m = a.shape, b.shape[1]
     product = xp.empty((n, m), xp.result_type(a, b))
 

@@ -2,7 +2,8 @@
 
 NumPy computes on one core and lets other Python threads run meanwhile (it releases the interpreter's lock). So the large
 operations cut their arrays into pieces of about `CHUNK_BYTES` and hand them to a pool of threads; each piece is copied,
-multiplied and written while it is in that core's cache. Inside the pool BLAS uses one thread, or the pools would compete.
+multiplied and written while it is in that core's cache. BLAS has a pool of its own, whose threads go on spinning for a while after
+each product, on the very cores where these workers are to go on: so wherever minidl computes, BLAS uses one thread.
 
 Which worker does which piece is fixed beforehand: sums are then added in the same order in every run.
 """
@@ -73,15 +74,18 @@ def for_each(task: Callable[[Piece], None], pieces: Sequence[Piece], xp: ModuleT
 def share(task: Callable[[int, Sequence[Piece]], Any], pieces: Sequence[Piece], xp: ModuleType) -> list[Any]:
     """`task(worker, its pieces)` for every worker, each taking a run of neighbouring pieces; returns their results in order."""
     workers = min(worker_count() if xp is np else 1, len(pieces))
-    if workers <= 1 or _local.inside_pool:
+    if _local.inside_pool or xp is not np:
         return [task(0, pieces)]
+    if workers <= 1:
+        with one_blas_thread:
+            return [task(0, pieces)]
     cuts = [len(pieces) * i // workers for i in range(workers + 1)]
 
     def run(worker: int) -> Any:
         _local.inside_pool = True
         return task(worker, pieces[cuts[worker] : cuts[worker + 1]])
 
-    with _one_blas_thread:
+    with one_blas_thread:
         return list(_pool().map(run, range(workers)))
 
 
@@ -90,7 +94,8 @@ class _OneBlasThread:
     the first sets it and the last puts it back."""
 
     def __init__(self) -> None:
-        self.lock, self.inside, self.limiter = threading.Lock(), 0, None
+        self.lock, self.inside = threading.Lock(), 0
+        self.limiter: Any = None
 
     def __enter__(self) -> None:
         with self.lock:
@@ -105,7 +110,7 @@ class _OneBlasThread:
                 self.limiter.restore_original_limits()
 
 
-_one_blas_thread = _OneBlasThread()
+one_blas_thread = _OneBlasThread()
 
 
 def slices(total: int, item_bytes: int, xp: ModuleType, chunk_bytes: int | None = None) -> list[slice]:
