@@ -29,8 +29,9 @@ from typing import Any
 import numpy as np
 
 import minidl
-from minidl import data, models
+from minidl import models
 from minidl.checkpoint import save_weights
+from minidl.data.open import checked, open_data
 from minidl.plots import contact_sheet, curves, kernels
 from minidl.recipes import RECIPES, Recipe, before_epoch, loaders, optimiser, schedule, small
 from minidl.run import Run, Stopped
@@ -112,41 +113,6 @@ def chosen_recipe(options: argparse.Namespace) -> Recipe:
     if "lr" in given and base.bias_lr is not None:
         given.setdefault("bias_lr", given["lr"] * base.bias_lr / base.lr)
     return replace(base, **given)
-
-
-def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
-    """(training set, test set) of whatever is at `path`; photographs are brought to size x size."""
-    if path is None:
-        return data.EmbeddedCIFAR10(train=True), data.EmbeddedCIFAR10(train=False)
-    if not path.is_dir():
-        raise FileNotFoundError(f"--data {path}: there is no such folder")
-    names = {p.name for p in path.iterdir()}
-    if "data_batch_1.bin" in names:
-        return data.CIFAR10(path, train=True), data.CIFAR10(path, train=False)
-    if any(name.startswith("train-images") for name in names):
-        reader = data.FashionMNIST if "fashion" in path.name.lower() else data.MNIST
-        return reader(path, train=True), reader(path, train=False)
-    if {"train", "val"} <= names:
-        folders = path / "train", path / "val"
-        if (folders[0] / "manifest.json").is_file():
-            return data.PackedImages(folders[0]), data.PackedImages(folders[1])
-        return data.ImageFolder(folders[0], size), data.ImageFolder(folders[1], size)
-    whole = data.PackedImages(path) if "manifest.json" in names else data.ImageFolder(path, size)
-    return data.split(whole, 0.2, seed=0)
-
-
-def checked(train: Any, test: Any) -> tuple[Any, Any]:
-    """The two sets, if they can be learnt from: the same classes, at least two, and images in both."""
-    if list(train.classes) != list(test.classes):
-        raise ValueError(
-            f"the training images have the classes {train.classes}, the test images {test.classes}; they must be the same"
-        )
-    if len(train.classes) < 2 or not len(train) or not len(test):
-        raise ValueError(
-            f"{len(train)} images to learn from and {len(test)} to test with, in {len(train.classes)} class(es): there must be images "
-            "in both, and two classes or more; a class needs five images to have one for testing"
-        )
-    return train, test
 
 
 def describe(recipe: Recipe, model: Any, train: Any, test: Any, device: str) -> None:

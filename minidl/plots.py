@@ -1,15 +1,27 @@
-"""Pictures of a run: its curves, the first-layer kernels (figure 3 of the paper), test images with what the network says."""
+"""Pictures of a run: its curves, the first-layer kernels (figure 3 of the paper), what the network says to images (figure 4).
+
+    python -m minidl.plots RUN [RUN ...]
+
+draws the curves of each run anew, and those of several runs in one picture.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from minidl.evaluation import read_config
 from minidl.files import replacing
 
 Path = str | os.PathLike[str]
@@ -35,6 +47,26 @@ def curves(metrics: Sequence[Mapping[str, float]], classes: int, path: Path) -> 
         axes.legend(frameon=False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def compare(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Test loss and test error of several runs against epochs. runs: name -> metrics, one entry an epoch."""
+    figure = Figure(figsize=(10, 4.4 + 0.2 * len(runs)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for number, (name, metrics) in enumerate(runs.items()):
+        epochs = [m["epoch"] for m in metrics]
+        style: dict[str, Any] = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
+        style["marker"] = "o" if len(epochs) == 1 else None
+        errors = [100 * (1 - m["test_accuracy"]) for m in metrics]
+        left.plot(epochs, [m["test_loss"] for m in metrics], **style)
+        right.plot(epochs, errors, label=f"{name}: {errors[-1]:.1f} %, lowest {min(errors):.1f} %".replace("$", r"\$"), **style)
+    left.set(title="Test loss", xlabel="epoch", ylabel="cross-entropy (nats)", ylim=(0, None))
+    right.set(title="Top-1 test error", xlabel="epoch", ylabel="%", ylim=(0, 100))
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", frameon=False)
     _save(figure, path)
 
 
@@ -99,6 +131,148 @@ def contact_sheet(
     _save(figure, path)
 
 
+def confusion_matrix(probabilities: np.ndarray, labels: Sequence[int] | np.ndarray, classes: Sequence[str], path: Path) -> None:
+    """What the images of each class (rows) are taken for (columns), in per cent of the row. probabilities: (N, classes).
+
+    Up to 25 classes are named and have numbers; of more, only the shades are shown.
+    """
+    counts = np.zeros((len(classes), len(classes)))
+    np.add.at(counts, (np.asarray(labels), probabilities.argmax(axis=1)), 1)
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    named = len(classes) <= 25
+    side = 3 + 0.5 * len(classes) if named else 8
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    shades = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(shades, ax=axes, label="% of the class", shrink=0.8)
+    axes.set(title=f"Right: {100 * np.trace(counts) / counts.sum():.1f} %", xlabel="guess", ylabel="class")
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if named:
+        axes.set_xticks(range(len(classes)), classes, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(classes)), classes, parse_math=False)
+        axes.tick_params(length=0)
+        for row, column in np.argwhere(shares >= 0.5):
+            shade = "white" if shares[row, column] > 60 else "black"
+            axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=8, color=shade)
+    _save(figure, path)
+
+
+def five_guesses(
+    images: Sequence[np.ndarray],
+    labels: Sequence[int] | None,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    path: Path,
+    columns: int = 4,
+) -> None:
+    """Images, each above the five most probable labels with bars; the right one is red (figure 4 of the paper, left).
+
+    images: uint8 (H, W, C) each; labels: None if they are not known; probabilities: (N, classes).
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(2.3 * columns, 3.7 * rows), layout="constrained")
+    grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[2.2, 1.3] * rows)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, (image, p) in enumerate(zip(images, probabilities, strict=True)):
+        row, column = divmod(number, columns)
+        label = None if labels is None else int(labels[number])
+        _show(grid[2 * row, column], image)
+        if label is not None:
+            grid[2 * row, column].set_title(_short(classes[label]), fontsize=10, parse_math=False)
+        _bars(grid[2 * row + 1, column], p, label, classes)
+    _save(figure, path)
+
+
+def _bars(axes: Axes, p: np.ndarray, label: int | None, classes: Sequence[str]) -> None:
+    """The five most probable labels, written into their bars."""
+    best = np.argsort(-p, kind="stable")[:5]
+    axes.barh(range(len(best)), p[best], color=["#f4978e" if i == label else "#a9cce3" for i in best], height=0.86)
+    for place, i in enumerate(best):
+        axes.text(0.02, place, _short(classes[i]), va="center", fontsize=8, parse_math=False)
+        axes.text(1, place, f"{p[i]:.0%}", va="center", ha="right", fontsize=8, color="dimgrey", parse_math=False)
+    axes.set(xlim=(0, 1), ylim=(4.6, -0.6))
+
+
+def nearest(
+    queries: Sequence[np.ndarray],
+    neighbours: Sequence[Sequence[np.ndarray]],
+    path: Path,
+    captions: Sequence[Sequence[str]] | None = None,
+) -> None:
+    """A row for each query: the image, and then those that are most similar to it (figure 4 of the paper, right).
+
+    All images: uint8 (H, W, C). captions: what is written above each neighbour.
+    """
+    columns = 1 + max(len(row) for row in neighbours)
+    figure = Figure(figsize=(1.5 * columns, (1.75 if captions else 1.5) * len(queries) + 0.25), layout="constrained")
+    grid = figure.subplots(len(queries), columns, squeeze=False, width_ratios=[1.25] + [1] * (columns - 1))
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, (query, row) in enumerate(zip(queries, neighbours, strict=True)):
+        _show(grid[number, 0], query)
+        for column, image in enumerate(row):
+            _show(grid[number, 1 + column], image)
+            if captions:
+                grid[number, 1 + column].set_title(captions[number][column], fontsize=8, parse_math=False)
+    _save(figure, path)
+
+
+def _show(axes: Axes, image: np.ndarray) -> None:
+    axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="grey", vmin=0, vmax=255)
+
+
+def _short(name: str, length: int = 26) -> str:
+    return name if len(name) <= length else name[: length - 3] + "..."
+
+
+def unused(path: Path) -> pathlib.Path:
+    """`path`, if there is nothing yet. Raises FileExistsError, so that no picture is lost."""
+    if pathlib.Path(path).exists():
+        raise FileExistsError(f"{path} is already there; choose another name with --out")
+    return pathlib.Path(path)
+
+
 def _save(figure: Figure, path: Path) -> None:
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics.jsonl that end an epoch. Raises FileNotFoundError before there is one, ValueError for damage."""
+    path = pathlib.Path(run) / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error})") from error
+    metrics = [line for line in lines if "test_loss" in line]
+    if not metrics:
+        raise FileNotFoundError(f"{run}: no epoch is complete yet, so there is nothing to draw")
+    return metrics
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m minidl.plots", description="Draw curves of runs anew, and compare several.")
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run; its curves.png is drawn anew")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("comparison.png"), metavar="FILE",
+                        help="the picture that compares several runs (default: comparison.png)")  # fmt: skip
+    options = parser.parse_args()
+    several = {str(run): read_metrics(run) for run in options.runs if read_config(run)}
+    if len(several) > 1:
+        unused(options.out)
+    for run in options.runs:
+        curves(several[str(run)], len(read_config(run)["classes"]), run / "curves.png")
+        print(run / "curves.png")
+    if len(several) > 1:
+        compare(several, options.out)
+        print(options.out)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"plots: {error}")
