@@ -65,7 +65,9 @@ def gradcheck(
     arguments = [_argument(value, i, random) for i, value in enumerate(inputs)]
     names = _argument_names(f, len(arguments))
     checked = {n: t for n, t in zip(names, arguments, strict=True) if isinstance(t, Tensor) and t.requires_grad}
-    with _in_float64(f) as (parameters, reset), set_grad_enabled(True):
+    tensors = [t for t in arguments if isinstance(t, Tensor)] + (list(f.parameters()) if hasattr(f, "parameters") else [])
+    device = tensors[0].device if tensors else backend.get_default_device()
+    with backend.on_device(device), _in_float64(f) as (parameters, reset), set_grad_enabled(True):
         checked |= parameters
         if not checked:
             raise ValueError("gradcheck: nothing to check: no floating-point input and no parameter that requires a gradient")

@@ -11,7 +11,8 @@ import standin_cupy
 from numpy.testing import assert_array_equal
 
 import minidl
-from minidl import Tensor, backend
+import minidl.functional as F
+from minidl import Tensor, backend, nn, optim
 
 
 @pytest.fixture
@@ -221,3 +222,32 @@ def test_each_gpu_has_its_own_generator(two_gpus):
     assert first is backend.generator("gpu") and first is not second
     with backend.on_device("gpu:1"):
         assert second.standard_normal(2).device.id == 1
+
+
+@pytest.mark.parametrize("work", ["layers", "dropout", "batch_norm", "optimiser", "nll_loss", "gradcheck"])
+def test_everything_stays_on_the_second_gpu(two_gpus, work):
+    with minidl.default_device("gpu:1"):
+        minidl.manual_seed(0)
+        x = Tensor(np.ones((4, 3), np.float32), requires_grad=True)
+        if work == "layers":
+            y = nn.Linear(3, 2)(x)
+        elif work == "dropout":
+            y = F.dropout(x, 0.5)
+        elif work == "batch_norm":
+            y = nn.BatchNorm(3)(x * Tensor(np.arange(12.0).reshape(4, 3).astype(np.float32)))
+        elif work == "optimiser":
+            layer = nn.Linear(3, 2)
+            for optimizer in (optim.SGD(layer.parameters(), 0.1, momentum=0.9), optim.Adam(layer.parameters())):
+                keep = [p.detach() for p in layer.parameters()]  # so that the step has to copy
+                (layer(x) ** 2).sum().backward()
+                optimizer.step()
+                assert {p.device for p in [*layer.parameters(), *keep]} == {"gpu:1"}
+            y = layer(x)
+        elif work == "nll_loss":
+            y = F.nll_loss(F.log_softmax(x), [0, 1, 2, 0]).reshape(1)
+        else:
+            assert minidl.gradcheck(nn.Linear(3, 2), (4, 3))
+            y = x * 1
+        assert y.device == "gpu:1"
+        y.sum().backward()
+        assert x.grad.device == "gpu:1"
