@@ -32,8 +32,8 @@ import minidl
 from minidl import models
 from minidl.checkpoint import save_weights
 from minidl.data.open import checked, open_data
-from minidl.plots import contact_sheet, curves, kernels
-from minidl.recipes import RECIPES, Recipe, before_epoch, loaders, optimiser, schedule, small
+from minidl.plots import confusion_matrix, contact_sheet, curves, five_guesses, kernels
+from minidl.recipes import RECIPES, Recipe, before_epoch, loaders, optimiser, recipe_from, schedule, small
 from minidl.run import Run, Stopped
 
 HELP = {
@@ -131,16 +131,20 @@ def describe(recipe: Recipe, model: Any, train: Any, test: Any, device: str) -> 
 
 def main() -> None:
     options = arguments()
-    config = {"recipe": asdict(chosen_recipe(options)), "data": str(options.data) if options.data else None, "seed": options.seed}
+    config = {
+        "recipe": asdict(chosen_recipe(options)),
+        "data": str(options.data.resolve()) if options.data else None,
+        "seed": options.seed,
+    }
     if options.resume:
         config = json.loads((options.resume / "config.json").read_text())
-    fields_of: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config["recipe"].items()}
-    recipe = Recipe(**fields_of)
+    recipe = recipe_from(config["recipe"])
     seed, path = config["seed"], Path(config["data"]) if config["data"] else None
     minidl.set_default_device(options.device)
     minidl.manual_seed(seed)
 
     train, test = checked(*open_data(path, recipe.stored_size))
+    config["classes"] = list(train.classes)
     batches, tests = loaders(recipe, train, test, seed)
     model = models.AlexNet(recipe.variant, len(train.classes), recipe.width, recipe.image_size)
     optimizer = optimiser(recipe, model)
@@ -157,6 +161,9 @@ def main() -> None:
         shown = np.random.default_rng(seed).choice(len(test), min(40, len(test)), replace=False)
         images, labels = zip(*(test[int(i)] for i in shown), strict=True)
         contact_sheet(images, labels, probabilities[shown], train.classes, out / "predictions.png")
+        confusion_matrix(probabilities, test.labels, train.classes, out / "confusion.png")
+        if len(train.classes) >= 5:
+            five_guesses(images[:8], labels[:8], probabilities[shown[:8]], train.classes, out / "guesses.png")
         drawn[1] = time.monotonic() - drawn[0]
 
     plan = schedule(recipe, optimizer)

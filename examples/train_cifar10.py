@@ -26,18 +26,17 @@ from minidl.run import Run, Stopped
 
 def network(name: str) -> nn.Sequential:
     """ "80sec": two fully connected layers. "18pct": response normalisation after the first two pools, one fully connected layer."""
-    norm = (
-        {} if name == "80sec" else {"size": 3, "alpha": 5e-5 / 9, "beta": 0.75, "k": 1.0}
-    )  # the scale is for the 9 pixels' mean
+    # The scale 5e-5 is divided by the 9 pixels of the window.
+    norm = [] if name == "80sec" else [nn.LocalResponseNormWithin(3, 5e-5 / 9, 0.75, 1.0) for _ in range(2)]
     layers: dict[str, nn.Module] = {
         "conv1": nn.Conv2d(3, 32, 5, padding=2),
         "pool1": nn.MaxPool2d(3, 2, ceil_mode=True),
         "relu1": nn.ReLU(),
-        **({"norm1": nn.LocalResponseNormWithin(**norm)} if norm else {}),
+        **({"norm1": norm[0]} if norm else {}),
         "conv2": nn.Conv2d(32, 32, 5, padding=2),
         "relu2": nn.ReLU(),
         "pool2": nn.AvgPool2d(3, 2, ceil_mode=True),
-        **({"norm2": nn.LocalResponseNormWithin(**norm)} if norm else {}),
+        **({"norm2": norm[1]} if norm else {}),
         "conv3": nn.Conv2d(32, 64, 5, padding=2),
         "relu3": nn.ReLU(),
         "pool3": nn.AvgPool2d(3, 2, ceil_mode=True),
@@ -102,6 +101,7 @@ def main() -> None:
         "epochs": options.epochs,
         "milestones": milestones,
         "seed": options.seed,
+        "classes": list(train.classes),
     }
     out = options.resume or options.out or Path("runs") / time.strftime(f"%Y-%m-%d-%H%M%S-cifar10-{options.network}")
 

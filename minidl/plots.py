@@ -154,7 +154,7 @@ def confusion_matrix(probabilities: np.ndarray, labels: Sequence[int] | np.ndarr
         axes.set_yticks(range(len(classes)), classes, parse_math=False)
         axes.tick_params(length=0)
         for row, column in np.argwhere(shares >= 0.5):
-            shade = "white" if shares[row, column] > 60 else "black"
+            shade = "white" if shares[row, column] > 50 else "black"
             axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=8, color=shade)
     _save(figure, path)
 
@@ -193,8 +193,8 @@ def _bars(axes: Axes, p: np.ndarray, label: int | None, classes: Sequence[str]) 
     axes.barh(range(len(best)), p[best], color=["#f4978e" if i == label else "#a9cce3" for i in best], height=0.86)
     for place, i in enumerate(best):
         axes.text(0.02, place, _short(classes[i]), va="center", fontsize=8, parse_math=False)
-        axes.text(1, place, f"{p[i]:.0%}", va="center", ha="right", fontsize=8, color="dimgrey", parse_math=False)
-    axes.set(xlim=(0, 1), ylim=(4.6, -0.6))
+        axes.text(1.2, place, f"{p[i]:.0%}", va="center", ha="right", fontsize=8, color="dimgrey", parse_math=False)
+    axes.set(xlim=(0, 1.2), ylim=(4.6, -0.6))
 
 
 def nearest(
@@ -222,7 +222,11 @@ def nearest(
 
 
 def _show(axes: Axes, image: np.ndarray) -> None:
+    """One image in a thin frame, for many photographs have a white ground."""
     axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="grey", vmin=0, vmax=255)
+    axes.set_axis_on()
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_color("lightgrey")
 
 
 def _short(name: str, length: int = 26) -> str:
@@ -232,7 +236,7 @@ def _short(name: str, length: int = 26) -> str:
 def unused(path: Path) -> pathlib.Path:
     """`path`, if there is nothing yet. Raises FileExistsError, so that no picture is lost."""
     if pathlib.Path(path).exists():
-        raise FileExistsError(f"{path} is already there; choose another name with --out")
+        raise FileExistsError(f"{path} is already there; choose another name")
     return pathlib.Path(path)
 
 
@@ -260,14 +264,15 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("comparison.png"), metavar="FILE",
                         help="the picture that compares several runs (default: comparison.png)")  # fmt: skip
     options = parser.parse_args()
-    several = {str(run): read_metrics(run) for run in options.runs if read_config(run)}
-    if len(several) > 1:
+    configs = {run: read_config(run) for run in options.runs}
+    metrics = {run: read_metrics(run) for run in options.runs}
+    if len(metrics) > 1:
         unused(options.out)
-    for run in options.runs:
-        curves(several[str(run)], len(read_config(run)["classes"]), run / "curves.png")
+    for run, config in configs.items():
+        curves(metrics[run], len(config["classes"]), run / "curves.png")
         print(run / "curves.png")
-    if len(several) > 1:
-        compare(several, options.out)
+    if len(metrics) > 1:
+        compare({str(run): lines for run, lines in metrics.items()}, options.out)
         print(options.out)
 
 

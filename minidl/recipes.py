@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +51,11 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.stored_size < self.image_size:
             raise ValueError(f"images of {self.image_size} pixels cannot be cut from images of stored_size {self.stored_size}")
+
+
+def recipe_from(fields: Mapping[str, Any]) -> Recipe:
+    """The recipe that `dataclasses.asdict` and JSON made `fields` of. Raises TypeError for fields that are no recipe's."""
+    return Recipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 PAPER = Recipe("paper", epochs=90, plateau=3, colour_noise="eigenvalue")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -12,13 +13,13 @@ import pytest
 from PIL import Image
 
 from minidl import models
-from minidl.checkpoint import load_weights
+from minidl.checkpoint import load_state, load_weights, save_weights
 
 ROOT = Path(__file__).parent.parent
 
 
-def run(*arguments, folder) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "examples" / "train_alexnet.py"), *map(str, arguments)]
+def run(*arguments, folder, program="train_alexnet") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "examples" / f"{program}.py"), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": str(folder)}
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=100)
 
@@ -40,7 +41,7 @@ def test_training_leaves_its_files(photographs, tmp_path):
     done = run("--data", photographs, "--epochs", 1, "--width", 0.05, "--batch-size", 4, "--out", out, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.iterdir()) == [
-        "checkpoints", "config.json", "curves.png", "kernels.png", "metrics.jsonl", "predictions.png", "weights.safetensors",
+        "checkpoints", "config.json", "confusion.png", "curves.png", "kernels.png", "metrics.jsonl", "predictions.png", "weights.safetensors",
     ]  # fmt: skip
     for name in ("curves", "kernels", "predictions"):
         with Image.open(out / f"{name}.png") as image:
@@ -67,11 +68,11 @@ def test_training_leaves_its_files(photographs, tmp_path):
     assert json.loads((out / "config.json").read_text()) == config
 
 
-def refused(done, message) -> None:
+def refused(done, message, program="train_alexnet") -> None:
     """One line that says what is wrong, and a return code that a script can see."""
     assert done.returncode != 0 and "test accuracy" not in done.stdout
     (line,) = done.stderr.splitlines()
-    assert line.startswith("train_alexnet: ") and message in line
+    assert line.startswith(f"{program}: ") and message in line
 
 
 def test_digits_without_colour(tmp_path):
@@ -112,3 +113,83 @@ def test_bad_arguments(photographs, tmp_path, arguments, message):
 def test_an_unknown_variant_is_refused_by_the_parser(tmp_path):
     done = run("--variant", "vgg", folder=tmp_path)
     assert done.returncode == 2 and "invalid choice: 'vgg'" in done.stderr and "Traceback" not in done.stderr
+
+
+# What a trained network is asked
+
+
+@pytest.fixture
+def trained(photographs, tmp_path) -> Path:
+    """The folder of a run on the photographs, its weights as they were at the start."""
+    recipe = {"variant": "program", "width": 0.05, "image_size": 64, "stored_size": 73, "batch_size": 4}
+    config = {"recipe": recipe, "data": str(photographs), "seed": 0, "classes": ["dark", "light"]}
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "config.json").write_text(json.dumps(config))
+    save_weights(models.AlexNet("program", 2, 0.05, 64), tmp_path / "trained" / "weights.safetensors")
+    return tmp_path / "trained"
+
+
+def test_evaluate(trained, photographs, tmp_path):
+    done = run(trained, trained, "--crops", 10, folder=tmp_path, program="evaluate")
+    assert done.returncode == 0, done.stderr
+    head, *rows, last = done.stdout.splitlines()
+    assert head.split() == ["top-1", "top-5", "weights", "of"] and last == "2 test images, ten crops of each"
+    assert len(rows) == 3 and rows[2].startswith("average of the 2") and all("  0.00 %" in row for row in rows), "5 of 2 classes"
+
+    config = json.loads((trained / "config.json").read_text())
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({**config, "classes": ["light", "dark"]}))
+    (other / "weights.safetensors").write_bytes((trained / "weights.safetensors").read_bytes())
+    refused(run(trained, other, folder=tmp_path, program="evaluate"), "know different classes", "evaluate")
+
+
+def test_classify(trained, photographs, tmp_path):
+    photos = [photographs / "dark" / "0.jpg", photographs / "light" / "1.jpg"]
+    done = run(*photos, "--checkpoint", trained, folder=tmp_path, program="classify")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [lines[0], lines[3], lines[6]] == [*map(str, photos), "the picture is classified.png"]
+    assert sum(float(line.split()[1].rstrip("%")) for line in lines[1:3]) == pytest.approx(100, abs=0.2)
+    assert all(len(line) <= 80 and line.count("#") > 10 for line in (lines[1], lines[4]))
+    with Image.open(tmp_path / "classified.png") as image:
+        assert image.width > 400 and image.height > 300
+    again = run(*photos, "--checkpoint", trained, folder=tmp_path, program="classify")
+    refused(again, "classified.png is already there; choose another name", "classify")
+
+
+@pytest.mark.parametrize(
+    "photo, checkpoint, message",
+    [
+        ("nowhere.jpg", "trained", "nowhere.jpg"),
+        ("broken.jpg", "trained", "broken.jpg: cannot decode this image"),
+        ("photographs/dark/0.jpg", "nowhere", "nowhere: there is no such run"),
+    ],
+)
+def test_what_cannot_be_classified(trained, tmp_path, photo, checkpoint, message):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    refused(run(photo, "--checkpoint", checkpoint, folder=tmp_path, program="classify"), message, "classify")
+    assert not (tmp_path / "classified.png").exists()
+
+
+def test_extract_features(trained, photographs, tmp_path):
+    folder = Path(shutil.copytree(photographs / "light", tmp_path / "others"))
+    photo = folder / "1.jpg"
+    (folder / "0.gif").write_bytes(b"no picture")
+    for out in ("features.npz", "features.safetensors"):
+        similar = ["--similar", photo] if out.endswith("npz") else []
+        done = run(trained, folder, "--out", out, *similar, folder=tmp_path, program="extract_features")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("5 images, 204 activations each") and "0.gif: cannot decode this image" in done.stderr
+    with np.load(tmp_path / "features.npz", allow_pickle=False) as stored:
+        files, features = stored["files"].tolist(), stored["features"]
+    assert files == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"] and features.shape == (5, 204)
+    arrays, description = load_state(tmp_path / "features.safetensors")
+    assert description["files"] == files and np.array_equal(arrays["features"], features)
+    with Image.open(tmp_path / "similar.png") as image:
+        assert image.width > 300, "the photograph, and the four others"
+
+    refused(run(trained, "nowhere", "--out", "f.npz", folder=tmp_path, program="extract_features"),
+            "nowhere: there is no such folder", "extract_features")  # fmt: skip
+    neither = run(trained, folder, folder=tmp_path, program="extract_features")
+    assert neither.returncode == 2 and "say with --out where" in neither.stderr

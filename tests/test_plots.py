@@ -1,11 +1,14 @@
 """Pictures: that they are there, have a sensible size, and show what they should."""
 
+import json
+import sys
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from minidl.plots import contact_sheet, curves, kernels, tiled
+from minidl.plots import compare, confusion_matrix, contact_sheet, curves, five_guesses, kernels, main, nearest, tiled, unused
 
 TRAIN, TEST, RIGHT, WRONG = (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40)  # tab:blue, orange, green, red
 RATE_CHANGED = (211, 211, 211)  # lightgrey
@@ -143,3 +146,126 @@ def test_contact_sheet_of_grey_images(tmp_path):
     image = np.full((28, 28, 1), 77, np.uint8)
     contact_sheet([image], [0], np.array([[1.0]]), ["0"], tmp_path / "sheet.png", columns=1)
     assert count(picture(tmp_path / "sheet.png"), (77, 77, 77)) > 5000
+
+
+# Figure 4
+
+OWN, OTHER = (244, 151, 142), (169, 204, 227)  # bars: the right label, the others
+FLAT = [np.full((32, 32, 3), colour, np.uint8) for colour in ((200, 0, 100), (0, 90, 30), (10, 20, 250))]
+
+
+def bar_lengths(pixels, colour) -> list[int]:
+    """The widths of the bars, from the top: of each run of rows the widest."""
+    rows = where(pixels, colour).sum(axis=1)
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], rows > 0, [0]]).astype(int)))
+    return [int(rows[a:b].max()) for a, b in ends.reshape(-1, 2)]
+
+
+def test_five_guesses_in_order_and_the_right_one_red(tmp_path):
+    p = np.array([[0.02, 0.5, 0.1, 0.25, 0.01, 0.12]])
+    five_guesses(FLAT[:1], [3], p, list("abcdef"), tmp_path / "five.png")
+    pixels = picture(tmp_path / "five.png")
+    others, own = bar_lengths(pixels, OTHER), bar_lengths(pixels, OWN)
+    assert others == sorted(others, reverse=True), "the most probable first"
+    assert len(own) == 1 and own[0] == pytest.approx(max(others) / 2, rel=0.1), "0.25 against 0.5"
+    assert np.argwhere(where(pixels, OWN))[:, 0].min() > np.argwhere(where(pixels, OTHER))[:, 0].min()
+    assert count(pixels, FLAT[0][0, 0]) > 20_000
+
+    five_guesses(FLAT[:1], None, p, list("abcdef"), tmp_path / "five.png")
+    assert count(picture(tmp_path / "five.png"), OWN) == 0
+
+
+def test_guesses_of_many_images_and_few_classes(tmp_path):
+    five_guesses(
+        FLAT, [0, 1, 1], np.array([[0.9, 0.1]] * 3), ["a long name of a class $that goes on", "b"], tmp_path / "five.png", 2
+    )
+    pixels = picture(tmp_path / "five.png")
+    assert all(count(pixels, image[0, 0]) > 20_000 for image in FLAT)
+    tops = [np.argwhere(where(pixels, image[0, 0]))[:, 0].min() for image in FLAT]
+    assert tops[0] == tops[1] < tops[2] - 200
+
+
+def test_nearest(tmp_path):
+    nearest(FLAT[:2], [[FLAT[2], FLAT[1]], [FLAT[0], FLAT[2]]], tmp_path / "nearest.png", [["1", "2"], ["3", "4"]])
+    pixels = picture(tmp_path / "nearest.png")
+    height, width = pixels.shape[0] // 2, pixels.shape[1] // 3
+    for row, images in enumerate([[0, 2, 1], [1, 0, 2]]):
+        for column, number in enumerate(images):
+            part = pixels[row * height : (row + 1) * height, column * width : (column + 1) * width]
+            assert count(part, FLAT[number][0, 0]) > 5000
+
+
+def test_nearest_of_grey_images(tmp_path):
+    nearest([np.full((8, 8, 1), 77, np.uint8)], [[np.full((8, 8, 1), 99, np.uint8)]], tmp_path / "nearest.png")
+    assert count(picture(tmp_path / "nearest.png"), (77, 77, 77)) > 5000
+
+
+# Confusion matrix
+
+
+def test_confusion_matrix_has_the_class_in_the_row(tmp_path):
+    p = np.eye(3)[[0, 0, 2, 2]]  # the guesses
+    confusion_matrix(p, [0, 0, 1, 1], ["a", "b", "c"], tmp_path / "confusion.png")
+    full = where(picture(tmp_path / "confusion.png"), (8, 48, 107))  # the darkest of Blues: all of a class
+    rows, columns = np.nonzero(full[:, : int(0.75 * full.shape[1])])
+    first = rows < rows.min() + 20
+    assert rows.max() - rows.min() < 0.7 * full.shape[0], "no image of class c, in the last row"
+    assert columns[first].max() < columns[~first].max(), "a for a, on the left; c for b, on the right"
+    assert len(rows) > 2000
+
+
+def test_confusion_matrix_of_many_classes(tmp_path):
+    confusion_matrix(np.eye(200), np.arange(200), [str(i) for i in range(200)], tmp_path / "confusion.png")
+    assert picture(tmp_path / "confusion.png").shape[0] < 1000
+
+
+# Several runs
+
+
+def test_compare(tmp_path):
+    runs = {"one": [epoch(1, 0.1), epoch(2, 0.1)], "two, of $5 and a_b": [epoch(1, 0.1)]}
+    compare(runs, tmp_path / "comparison.png")
+    pixels = picture(tmp_path / "comparison.png")
+    assert count(pixels, TRAIN) > 200 and count(pixels, TEST) > 100
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"classes": ["a", "b"]}))
+        lines = [epoch(1, 0.1), {"epoch": 2, "step": 100, "train_loss": 1.0}, epoch(2, 0.1)]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path
+
+
+def test_the_command_draws_curves_anew_and_compares(two_runs, monkeypatch, capsys):
+    monkeypatch.chdir(two_runs)
+    monkeypatch.setattr(sys, "argv", ["plots", "one"])
+    main()
+    assert capsys.readouterr().out.split() == ["one/curves.png"] and not (two_runs / "comparison.png").exists()
+    monkeypatch.setattr(sys, "argv", ["plots", "one", "two"])
+    main()
+    assert capsys.readouterr().out.split() == ["one/curves.png", "two/curves.png", "comparison.png"]
+    with pytest.raises(FileExistsError, match=r"comparison\.png is already there"):
+        main()
+
+
+def test_runs_of_which_there_is_nothing_to_draw(two_runs, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["plots", str(two_runs / "one"), str(two_runs / "nowhere")])
+    with pytest.raises(FileNotFoundError, match="nowhere: there is no such run"):
+        main()
+    assert not (two_runs / "one" / "curves.png").exists()
+    monkeypatch.setattr(sys, "argv", ["plots", str(two_runs / "one")])
+    (two_runs / "one" / "metrics.jsonl").write_text('{"epoch": 1, "loss"')
+    with pytest.raises(ValueError, match="damaged"):
+        main()
+    (two_runs / "one" / "metrics.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match="no epoch is complete yet"):
+        main()
+
+
+def test_unused(tmp_path):
+    assert unused(tmp_path / "new.png") == tmp_path / "new.png"
+    with pytest.raises(FileExistsError, match="already there; choose another name"):
+        unused(tmp_path)
