@@ -136,10 +136,12 @@ def main() -> None:
         "data": str(options.data.resolve()) if options.data else None,
         "seed": options.seed,
     }
+    path = options.data
     if options.resume:
         config = json.loads((options.resume / "config.json").read_text())
+        path = Path(config["data"]) if config["data"] else None
     recipe = recipe_from(config["recipe"])
-    seed, path = config["seed"], Path(config["data"]) if config["data"] else None
+    seed = config["seed"]
     minidl.set_default_device(options.device)
     minidl.manual_seed(seed)
 

@@ -50,7 +50,8 @@ def network(name: str) -> nn.Sequential:
     for layer_name, layer in layers.items():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             init.normal_(layer.weight, std=deviations[layer_name])
-            init.constant_(layer.bias, 0.0)
+            if layer.bias is not None:
+                init.constant_(layer.bias, 0.0)
     return nn.Sequential(layers)
 
 

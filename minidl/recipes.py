@@ -55,7 +55,8 @@ class Recipe:
 
 def recipe_from(fields: Mapping[str, Any]) -> Recipe:
     """The recipe that `dataclasses.asdict` and JSON made `fields` of. Raises TypeError for fields that are no recipe's."""
-    return Recipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return Recipe(**values)
 
 
 PAPER = Recipe("paper", epochs=90, plateau=3, colour_noise="eigenvalue")

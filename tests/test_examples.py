@@ -41,7 +41,8 @@ def test_training_leaves_its_files(photographs, tmp_path):
     done = run("--data", photographs, "--epochs", 1, "--width", 0.05, "--batch-size", 4, "--out", out, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.iterdir()) == [
-        "checkpoints", "config.json", "confusion.png", "curves.png", "kernels.png", "metrics.jsonl", "predictions.png", "weights.safetensors",
+        "checkpoints", "config.json", "confusion.png", "curves.png", "kernels.png", "metrics.jsonl", "predictions.png",
+        "weights.safetensors",
     ]  # fmt: skip
     for name in ("curves", "kernels", "predictions"):
         with Image.open(out / f"{name}.png") as image:
