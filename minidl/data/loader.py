@@ -13,7 +13,6 @@ from minidl.data.dataset import Dataset
 from minidl.data.decode import UndecodableImage
 from minidl.data.failures import MAX_FAILURES, Failure, Failures
 from minidl.data.transforms import Images, Transform
-from minidl.kernels.parallel import one_blas_thread
 from minidl.tensor import Tensor, wrap
 
 Arrays = tuple[Images, NDArray[np.int64]]
@@ -128,8 +127,7 @@ class DataLoader:
         batch = getattr(self.dataset, "batch", None) or self._one_by_one
         images, labels = batch(indices)
         if self.transform is not None:
-            with one_blas_thread:
-                images = self.transform(images, np.random.default_rng([self.seed, epoch, number]))
+            images = self.transform(images, np.random.default_rng([self.seed, epoch, number]))
         return np.ascontiguousarray(images, self.dtype), np.asarray(labels, np.int64)
 
     def _one_by_one(self, indices: NDArray[np.int64]) -> Arrays:

@@ -8,18 +8,13 @@ from minidl.backend import Array, get_array_module
 from minidl.kernels import parallel
 
 SMALL = 1 << 21  # multiplications below which waking the pool costs more than it saves
-TINY = 1 << 15  # and below which BLAS stays on one thread of its own accord
 
 
 def matmul(a: Array, b: Array) -> Array:
     """(..., n, k) @ (..., k, m) with the rules of numpy.matmul."""
     xp = get_array_module(a)
-    work = a.size * b.shape[-1]
-    if xp is not np or work < TINY:
+    if xp is not np or a.ndim != 2 or b.ndim != 2 or a.size * b.shape[1] < SMALL:
         return a @ b
-    if a.ndim != 2 or b.ndim != 2 or work < SMALL:
-        with parallel.one_blas_thread:
-            return a @ b
     (n, _), m = a.shape, b.shape[1]
     product = xp.empty((n, m), xp.result_type(a, b))
 

@@ -3,7 +3,7 @@
 NumPy computes on one core and lets other Python threads run meanwhile (it releases the interpreter's lock). So the large
 operations cut their arrays into pieces of about `CHUNK_BYTES` and hand them to a pool of threads; each piece is copied,
 multiplied and written while it is in that core's cache. BLAS has a pool of its own, whose threads go on spinning for a while after
-each product, on the very cores where these workers are to go on: so wherever minidl computes, BLAS uses one thread.
+each product, on the very cores where these workers are to go on: so importing minidl leaves BLAS one thread.
 
 Which worker does which piece is fixed beforehand: sums are then added in the same order in every run.
 """
@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_limits
 
 Piece = TypeVar("Piece")
 
@@ -42,9 +42,10 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(worker_count(), thread_name_prefix="minidl")
 
 
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
+# For the whole process and once and for all: switching it back and forth made the last bits of large products depend on the moment
+# (seen with OpenBLAS 0.3.31 when the loader's threads were at work). `threadpoolctl.threadpool_limits` gives BLAS its threads back
+# for work of your own.
+threadpool_limits(1, user_api="blas")
 
 
 if hasattr(os, "register_at_fork"):  # threads do not survive a fork: the child makes its own
@@ -74,43 +75,15 @@ def for_each(task: Callable[[Piece], None], pieces: Sequence[Piece], xp: ModuleT
 def share(task: Callable[[int, Sequence[Piece]], Any], pieces: Sequence[Piece], xp: ModuleType) -> list[Any]:
     """`task(worker, its pieces)` for every worker, each taking a run of neighbouring pieces; returns their results in order."""
     workers = min(worker_count() if xp is np else 1, len(pieces))
-    if _local.inside_pool or xp is not np:
+    if workers <= 1 or _local.inside_pool:
         return [task(0, pieces)]
-    if workers <= 1:
-        with one_blas_thread:
-            return [task(0, pieces)]
     cuts = [len(pieces) * i // workers for i in range(workers + 1)]
 
     def run(worker: int) -> Any:
         _local.inside_pool = True
         return task(worker, pieces[cuts[worker] : cuts[worker + 1]])
 
-    with one_blas_thread:
-        return list(_pool().map(run, range(workers)))
-
-
-class _OneBlasThread:
-    """Inside the block BLAS has one thread. The setting is the whole process's, so of several threads that are inside at a time
-    the first sets it and the last puts it back."""
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-        self.limiter: Any = None
-
-    def __enter__(self) -> None:
-        with self.lock:
-            self.inside += 1
-            if self.inside == 1:
-                self.limiter = _blas().limit(limits=1)
-
-    def __exit__(self, *_: Any) -> None:
-        with self.lock:
-            self.inside -= 1
-            if self.inside == 0:
-                self.limiter.restore_original_limits()
-
-
-one_blas_thread = _OneBlasThread()
+    return list(_pool().map(run, range(workers)))
 
 
 def slices(total: int, item_bytes: int, xp: ModuleType, chunk_bytes: int | None = None) -> list[slice]:

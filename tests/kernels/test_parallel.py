@@ -100,20 +100,3 @@ def test_a_forked_child_makes_its_own_pool(monkeypatch):
     child.start()
     child.join(timeout=30)
     assert child.exitcode == 0
-
-
-def test_blas_has_its_threads_back_after_several_threads_shared_work():
-    def threads():
-        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
-
-    def share():
-        for _ in range(100):
-            parallel.share(lambda worker, mine: None, [1, 2], np)
-
-    before = threads()
-    users = [threading.Thread(target=share) for _ in range(3)]
-    for user in users:
-        user.start()
-    for user in users:
-        user.join()
-    assert threads() == before
