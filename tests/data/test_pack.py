@@ -73,7 +73,12 @@ def start(tmp_path, source, folder, workers):
     arguments = [sys.executable, str(program), str(source), str(folder), f"--size={SIZE}", f"--workers={workers}"]
     path = os.pathsep.join([str(Path(pack.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    # Tests that a shell runs in the background have SIGINT ignored, and would pass that on.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def finished_shards(folder):
