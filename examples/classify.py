@@ -24,8 +24,6 @@ def arguments() -> argparse.Namespace:
     option = parser.add_argument
     option("photos", nargs="+", type=Path, metavar="PHOTO", help="image files")
     option("--checkpoint", type=Path, required=True, metavar="RUN", help="folder of a run, or a checkpoint in it")
-    option("--data", type=Path, default=None, metavar="DIR", help="where the run's training images are now, if they were moved: "
-           "their mean is subtracted")  # fmt: skip
     option("--crops", type=int, choices=[1, 10], default=1, help="the centre of each photograph (default), or ten crops")
     option("--out", type=Path, default=Path("classified.png"), metavar="FILE", help="the picture (default: classified.png)")
     option("--device", default="cpu", help='where to compute: "cpu" (default), "gpu", or "gpu:1" for the second GPU')
@@ -47,9 +45,8 @@ def main() -> None:
     minidl.set_default_device(options.device)
     run = load_run(options.checkpoint)
     pictures = [decode(path, 227) for path in options.photos]
-    train = run.training_images(options.data)
-    photographs = Photographs(options.photos, like=train[0][0])
-    p, _ = probabilities(run.model, run.loader(photographs, train, options.crops, max_failures=0))
+    photographs = Photographs(options.photos, run.statistics.shape)
+    p, _ = probabilities(run.model, run.loader(photographs, options.crops, max_failures=0))
     for path, mine in zip(options.photos, p, strict=True):
         print(path)
         print("\n".join(bars(mine, run.classes)))

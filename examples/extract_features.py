@@ -37,8 +37,6 @@ def arguments() -> argparse.Namespace:
     option("--similar", nargs="+", type=Path, default=[], metavar="PHOTO", help="draw the most similar images of the folder")
     option("--picture", type=Path, default=Path("similar.png"), metavar="FILE", help="where --similar draws them (default: "
            "similar.png)")  # fmt: skip
-    option("--data", type=Path, default=None, metavar="DIR", help="where the run's training images are now, if they were moved: "
-           "their mean is subtracted")  # fmt: skip
     option("--device", default="cpu", help='where to compute: "cpu" (default), "gpu", or "gpu:1" for the second GPU')
     options = parser.parse_args()
     if not options.out and not options.similar:
@@ -69,9 +67,9 @@ def main() -> None:
     minidl.set_default_device(options.device)
     run = load_run(options.run)
     queries = [decode(path, 227) for path in options.similar]
-    train = run.training_images(options.data)
+    shape = run.statistics.shape
 
-    batches = run.loader(Photographs([options.folder / file for file in files], train[0][0]), train, max_failures=1)
+    batches = run.loader(Photographs([options.folder / file for file in files], shape), max_failures=1)
     found = features(run.model, batches, LAYER)
     kept = np.setdiff1d(np.arange(len(files)), [failure.index for failure in batches.failures])
     found, files = found[kept], [files[i] for i in kept]
@@ -80,7 +78,7 @@ def main() -> None:
         write(found, files, options.run, options.out)
         print(f"the features are in {options.out}")
     if options.similar:
-        wanted = features(run.model, run.loader(Photographs(options.similar, train[0][0]), train, max_failures=0), LAYER)
+        wanted = features(run.model, run.loader(Photographs(options.similar, shape), max_failures=0), LAYER)
         neighbours, captions = [], []
         for photo, query in zip(options.similar, wanted, strict=True):
             numbers, distances = most_similar(found, query, SHOWN + 1)

@@ -1,8 +1,8 @@
 """Train AlexNet.
 
 With no arguments: the two-tower network of 2012 at half its width, on the 5,000 images in the package, enlarged to 64 x 64, for
-about two minutes on two cores. It leaves a folder in runs/ with metrics.jsonl, curves.png, kernels.png, predictions.png,
-weights.safetensors, and checkpoints from which a stopped run goes on.
+about two minutes on two cores. It leaves a folder in runs/ with metrics.jsonl, weights.safetensors, checkpoints from which a
+stopped run goes on, and pictures: curves, kernels, predictions, guesses, nearest, confusion.
 
     python examples/train_alexnet.py
     python examples/train_alexnet.py --variant torchvision
@@ -10,9 +10,11 @@ weights.safetensors, and checkpoints from which a stopped run goes on.
     python examples/train_alexnet.py --data path/to/photographs --image-size 227 --width 1 --batch-size 32
     python examples/train_alexnet.py --resume runs/2026-11-21-120000-program
     python examples/train_alexnet.py --recipe program --device gpu --data path/to/imagenet
+    python examples/train_alexnet.py --eval RUN [RUN ...] --crops 10
 
 A directory of photographs holds one folder for each class; a fifth of each class is kept for testing, unless there are
-folders train/ and val/. `python -m minidl.data.pack` packs a large one beforehand.
+folders train/ and val/ (ILSVRC's val/ without class folders needs val.txt beside it: a line "file class" for each image).
+`python -m minidl.data.pack` packs a large one beforehand.
 """
 
 from __future__ import annotations
@@ -27,14 +29,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evaluate import print_errors
 
 import minidl
 from minidl import models
 from minidl.checkpoint import save_weights
 from minidl.data.open import checked, open_data
-from minidl.plots import confusion_matrix, contact_sheet, curves, five_guesses, kernels
-from minidl.recipes import RECIPES, Recipe, before_epoch, loaders, optimiser, recipe_from, schedule, small
-from minidl.run import Run, Stopped
+from minidl.gallery import Gallery
+from minidl.preparation import before_epoch, load_statistics, loaders, statistics
+from minidl.recipes import RECIPES, Recipe, optimiser, recipe_from, schedule, small
+from minidl.run import Run, Stopped, check_unused
 
 HELP = {
     "variant": "which AlexNet: what the paper's text says, the program did, Caffe's, or torchvision's; from the initial values of "
@@ -84,6 +88,9 @@ def arguments() -> argparse.Namespace:
     option("--recipe", choices=RECIPES, default=None, help="train as it was done for ImageNet, at full size (default: a small "
            "version of the program's recipe, or of that of --variant)")  # fmt: skip
     option("--resume", type=Path, default=None, metavar="RUN", help="go on with the run in this folder, as it was started")
+    option("--eval", nargs="+", type=Path, default=None, metavar="RUN", help="test these runs, or checkpoints of them, instead of "
+           "training: the errors of each, and of the average of them all")  # fmt: skip
+    option("--crops", type=int, choices=[1, 10], default=1, help="with --eval: the centre of each image (default), or ten crops")
     option("--save-every", type=int, default=1000, metavar="STEPS", help="steps between checkpoints (default: 1000)")
     group = parser.add_argument_group("the recipe", "what is not given is the recipe's; the values of the default in brackets")
     for f in fields(Recipe):
@@ -131,7 +138,11 @@ def describe(recipe: Recipe, model: Any, train: Any, test: Any, device: str) -> 
 
 def main() -> None:
     options = arguments()
-    config = {
+    if options.eval:
+        minidl.set_default_device(options.device)
+        print_errors(options.eval, options.data, options.crops)
+        return
+    config: dict[str, Any] = {
         "recipe": asdict(chosen_recipe(options)),
         "data": str(options.data.resolve()) if options.data else None,
         "seed": options.seed,
@@ -141,38 +152,32 @@ def main() -> None:
         config = json.loads((options.resume / "config.json").read_text())
         path = Path(config["data"]) if config["data"] else None
     recipe = recipe_from(config["recipe"])
+    out = options.resume or options.out or Path("runs") / time.strftime(f"%Y-%m-%d-%H%M%S-{recipe.variant}")
+    if not options.resume:
+        check_unused(out)  # before a million images are gone through
     seed = config["seed"]
     minidl.set_default_device(options.device)
     minidl.manual_seed(seed)
 
     train, test = checked(*open_data(path, recipe.stored_size))
+    images = {"train": len(train), "test": len(test)}
+    if config.setdefault("images", images) != images:
+        raise ValueError(f"there are other images than when this run was started: {images} instead of {config['images']}")
     config["classes"] = list(train.classes)
-    batches, tests = loaders(recipe, train, test, seed)
+    found = load_statistics(out) if options.resume else statistics(recipe, train)
+    batches, tests = loaders(recipe, found, train, test, seed)
     model = models.AlexNet(recipe.variant, len(train.classes), recipe.width, recipe.image_size)
     optimizer = optimiser(recipe, model)
-    out = options.resume or options.out or Path("runs") / time.strftime(f"%Y-%m-%d-%H%M%S-{recipe.variant}")
-
-    drawn = [0.0, 0.0]  # when the pictures were last drawn, and how long it took
-
-    def pictures(probabilities: np.ndarray) -> None:
-        if time.monotonic() - drawn[0] < 20 * drawn[1] and run.epoch < recipe.epochs:
-            return  # so that drawing takes no more than a twentieth of the time
-        drawn[0] = time.monotonic()
-        curves(run.metrics, len(train.classes), out / "curves.png")
-        kernels(model["conv1"].weight.numpy(), out / "kernels.png", towers=1 if recipe.variant == "torchvision" else 2)
-        shown = np.random.default_rng(seed).choice(len(test), min(40, len(test)), replace=False)
-        images, labels = zip(*(test[int(i)] for i in shown), strict=True)
-        contact_sheet(images, labels, probabilities[shown], train.classes, out / "predictions.png")
-        confusion_matrix(probabilities, test.labels, train.classes, out / "confusion.png")
-        if len(train.classes) >= 5:
-            five_guesses(images[:8], labels[:8], probabilities[shown[:8]], train.classes, out / "guesses.png")
-        drawn[1] = time.monotonic() - drawn[0]
-
     plan = schedule(recipe, optimizer)
     run = Run(
         out, config, model, optimizer, plan, batches, tests, seed, save_every=options.save_every, resume=bool(options.resume),
-        before_epoch=lambda epoch: before_epoch(recipe, batches, epoch), after_epoch=pictures,
+        before_epoch=lambda epoch: before_epoch(recipe, batches, epoch),
+        after_epoch=lambda p: gallery.draw(run.metrics, p, at_once=run.epoch == recipe.epochs),
     )  # fmt: skip
+    if not options.resume:
+        found.save(out)
+    towers = 1 if recipe.variant == "torchvision" else 2
+    gallery = Gallery(out, model, train, tests, towers, seed)
     describe(recipe, model, train, test, options.device)
     try:
         run.fit(recipe.epochs)

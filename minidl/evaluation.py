@@ -22,13 +22,14 @@ import minidl.functional as F
 from minidl import data
 from minidl.autograd import no_grad
 from minidl.checkpoint import load_state, load_weights
+from minidl.data.failures import decodable_images
 from minidl.data.image_files import ImageFiles
-from minidl.data.open import open_data
 from minidl.data.transforms import Transform
 from minidl.models import AlexNet
 from minidl.nn import Module
 from minidl.nn.module import evaluating
-from minidl.recipes import Recipe, preparation, recipe_from
+from minidl.preparation import Statistics, load_statistics, preparation
+from minidl.recipes import Recipe, recipe_from
 from minidl.run import checkpoints
 
 PathLike = str | os.PathLike[str]
@@ -39,39 +40,30 @@ CROPS: dict[int, type[data.CenterCrop] | type[data.TenCrop]] = {1: data.CenterCr
 class Trained:
     """The network of a run, in evaluation mode. data_folder: the folder of its images, None for those in the package.
 
-    weights: the file that they were read from; moment: when in the run that was, in words.
+    statistics: of the images that it learnt from. weights: the file that they were read from; moment: when in the run that was.
     """
 
     model: AlexNet
     recipe: Recipe
+    statistics: Statistics
     classes: list[str]
     data_folder: Path | None
     weights: Path
     moment: str
 
-    def training_images(self, otherwise: Path | None = None) -> Any:
-        """What the network learnt from: its mean is subtracted from every image. If the folder is gone, that of `otherwise`.
-
-        Raises FileNotFoundError if there is neither, ValueError if they have other classes.
-        """
-        moved = self.data_folder is not None and not self.data_folder.is_dir()
-        if moved and otherwise is None:
-            raise FileNotFoundError(
-                f"{self.data_folder}, with the images that {self.weights} learnt from, is gone; say with --data where"
-            )
-        train, _ = open_data(otherwise if moved else self.data_folder, self.recipe.stored_size)
-        return self.of_same_classes(train)
-
-    def of_same_classes(self, images: Any) -> Any:
-        """`images`, if its classes are those of the network. Raises ValueError otherwise."""
+    def fitting(self, images: Any) -> Any:
+        """`images`, if they have the classes and the shape of those that the network learnt from. Raises ValueError otherwise."""
         if list(images.classes) != self.classes:
             raise ValueError(
                 f"{self.weights} knows the classes {_shown(self.classes)}; these images have {_shown(images.classes)}; "
                 "they must be the same, in the same order"
             )
+        _, image = next(decodable_images(images))
+        if image.shape != self.statistics.shape:
+            raise ValueError(f"{self.weights} learnt from images of {self.statistics.shape}; these are of {image.shape}")
         return images
 
-    def loader(self, images: Any, train: Any, crops: int = 1, max_failures: float = 0.01) -> data.DataLoader:
+    def loader(self, images: Any, crops: int = 1, max_failures: float = 0.01) -> data.DataLoader:
         """`images` as the network is to see them: prepared as its training images were; the centre, or ten crops of each.
 
         With ten, a batch (N,) of labels comes with 10 N images, see `data.TenCrop`.
@@ -80,7 +72,7 @@ class Trained:
             raise ValueError(
                 f"crops is {crops}; expected 1, the centre, or 10, the corners and the centre with their mirror images"
             )
-        steps: list[Transform] = [*preparation(self.recipe, train), CROPS[crops](self.recipe.image_size)]
+        steps: list[Transform] = [*preparation(self.recipe, self.statistics), CROPS[crops](self.recipe.image_size)]
         size = max(1, self.recipe.batch_size // crops)
         return data.DataLoader(images, size, transform=data.Compose(steps), max_failures=max_failures)
 
@@ -121,14 +113,16 @@ def read_config(folder: PathLike) -> dict[str, Any]:
 def _from_checkpoint(path: Path) -> Trained:
     arrays, description = load_state(path)
     config = description["config"]
-    classes = _class_names(config, path.parent.parent)
+    folder = path.parent.parent
+    classes = _class_names(config, folder)
     recipe, model = _rebuilt(config, classes)
     try:
         model.load_state_dict({name[6:]: array for name, array in arrays.items() if name.startswith("model.")})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     steps = f" and {description['batch']} steps" if description["batch"] else ""
-    return Trained(model, recipe, classes, _data_of(config), path, f"epoch {description['epoch']}{steps}")
+    found = load_statistics(folder)
+    return Trained(model, recipe, found, classes, _data_of(config), path, f"epoch {description['epoch']}{steps}")
 
 
 def _from_weights(folder: Path) -> Trained:
@@ -136,7 +130,7 @@ def _from_weights(folder: Path) -> Trained:
     recipe, model = _rebuilt(config, config["classes"])
     path = folder / "weights.safetensors"
     load_weights(model, path)
-    return Trained(model, recipe, config["classes"], _data_of(config), path, "end")
+    return Trained(model, recipe, load_statistics(folder), config["classes"], _data_of(config), path, "end")
 
 
 def _rebuilt(config: dict[str, Any], classes: list[str]) -> tuple[Recipe, AlexNet]:
@@ -224,11 +218,11 @@ def top_k_error(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 
 class Photographs(ImageFiles):
-    """Image files without labels (all 0), brought to the shape of `like`, an image (size, size, C) that a network learnt from."""
+    """Image files without labels (all 0), brought to `shape` (size, size, C): that of the images that a network learnt from."""
 
-    def __init__(self, paths: Sequence[PathLike], like: np.ndarray) -> None:
-        super().__init__(Path(), [os.fspath(path) for path in paths], [0] * len(paths), [""], like.shape[0])
-        self.channels = like.shape[2]
+    def __init__(self, paths: Sequence[PathLike], shape: tuple[int, int, int]) -> None:
+        super().__init__(Path(), [os.fspath(path) for path in paths], [0] * len(paths), [""], shape[0])
+        self.channels = shape[2]
 
     def __getitem__(self, index: int, /) -> tuple[NDArray[np.uint8], int]:
         image, label = super().__getitem__(index)

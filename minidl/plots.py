@@ -2,7 +2,7 @@
 
     python -m minidl.plots RUN [RUN ...]
 
-draws the curves of each run anew, and those of several runs in one picture.
+draws the curves and the kernels of each run anew, and the curves of several runs in one picture.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from minidl.checkpoint import load_state
 from minidl.evaluation import read_config
 from minidl.files import replacing
+from minidl.run import checkpoints
 
 Path = str | os.PathLike[str]
 
@@ -259,8 +261,10 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m minidl.plots", description="Draw curves of runs anew, and compare several.")
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run; its curves.png is drawn anew")
+    parser = argparse.ArgumentParser(prog="python -m minidl.plots", description="Draw runs anew, and compare several.")
+    parser.add_argument(
+        "runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run; its curves.png and kernels.png are drawn anew"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("comparison.png"), metavar="FILE",
                         help="the picture that compares several runs (default: comparison.png)")  # fmt: skip
     options = parser.parse_args()
@@ -271,6 +275,12 @@ def main() -> None:
     for run, config in configs.items():
         curves(metrics[run], len(config["classes"]), run / "curves.png")
         print(run / "curves.png")
+        for latest in checkpoints(run)[-1:]:
+            weight = load_state(latest)[0].get("model.conv1.weight")
+            if weight is not None:
+                one = config.get("recipe", {}).get("variant", "torchvision") == "torchvision"
+                kernels(weight, run / "kernels.png", towers=1 if one else 2)
+                print(run / "kernels.png")
     if len(metrics) > 1:
         compare({str(run): lines for run, lines in metrics.items()}, options.out)
         print(options.out)

@@ -1,7 +1,8 @@
-"""How each AlexNet was trained: every choice a named field, and what makes loaders, optimiser and schedule of them.
+"""How each AlexNet was trained: every choice a named field, and the optimiser and the schedule that are made of them.
 
 `RECIPES` are those for ImageNet, of the paper, of the 2012 program, of Caffe and of torchvision; `small` brings one down to images of
-64 pixels and two cores. The networks themselves, with their initial values, are in `models/alexnet.py`.
+64 pixels and two cores. What becomes of the images is in `preparation.py`; the networks themselves, with their initial values, are
+in `models/alexnet.py`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from minidl import data, optim
-from minidl.data.transforms import Transform
+from minidl import optim
 from minidl.nn import Module
 
 
@@ -90,60 +88,6 @@ def small(variant: str) -> Recipe:
         bias_lr=None if full.bias_lr is None else 2 * lr, plateau=0, milestones=(13,), bias_milestones=None, conv1_milestones=None,
         conv1_frozen=0, colour_noise="none", colour_noise_until=0, images_per_crop=1,
     )  # fmt: skip
-
-
-def loaders(recipe: Recipe, train: Any, test: Any, seed: int) -> tuple[data.DataLoader, data.DataLoader]:
-    """The training and the test loader: mean subtracted, random crops in training, the centre in testing (paper, section 4.1)."""
-    prepare = preparation(recipe, train)
-    testing = data.Compose([*prepare, data.CenterCrop(recipe.image_size)])
-    return (
-        data.DataLoader(train, recipe.batch_size, shuffle=True, transform=_training(recipe, prepare, train), seed=seed),
-        data.DataLoader(test, recipe.batch_size, transform=testing),
-    )
-
-
-def before_epoch(recipe: Recipe, batches: data.DataLoader, epoch: int) -> None:
-    """Switch the colour noise of the training loader off when its time is over. epoch: the number of those done."""
-    if recipe.colour_noise_until and epoch >= recipe.colour_noise_until and isinstance(batches.transform, data.Compose):
-        kept = [t for t in batches.transform.transforms if not isinstance(t, _Noise)]
-        batches.transform = data.Compose(kept)
-
-
-def _training(recipe: Recipe, prepare: list[Transform], train: Any) -> data.Compose:
-    steps: list[Transform] = [*prepare, data.RandomCrop(recipe.image_size, together=recipe.images_per_crop)]
-    if recipe.mirror:
-        steps.append(data.Mirror(together=recipe.images_per_crop))
-    if recipe.colour_noise == "eigenvalue":
-        steps.append(_Noise([data.ColourNoise(_statistic(train, "colour_covariance"), "eigenvalue")]))
-    elif recipe.colour_noise == "deviation":  # the program then divides everything by 1.1
-        steps.append(_Noise([data.ColourNoise(_statistic(train, "colour_covariance"), "deviation"), data.Scale(1 / 1.1)]))
-    return data.Compose(steps)
-
-
-class _Noise(data.Compose):
-    """The part of the transforms that is switched off in the end."""
-
-
-def preparation(recipe: Recipe, train: Any) -> list[Transform]:
-    """What happens to every image before it is cropped: mean subtracted, divided, three channels, at stored_size."""
-    mean = _statistic(train, "mean_image" if recipe.mean == "image" else "mean_colour")
-    steps: list[Transform] = [data.SubtractMean(mean)]
-    if recipe.divide == "deviation":
-        steps.append(data.Scale(1 / np.sqrt(np.diagonal(_statistic(train, "colour_covariance")))))
-    steps.append(_colour)  # after the mean, which is as grey as the images
-    if train[0][0].shape[:2] != (recipe.stored_size, recipe.stored_size):
-        steps.append(data.Resize(recipe.stored_size))
-    return steps
-
-
-def _statistic(train: Any, name: str) -> np.ndarray:
-    """Packed images bring their statistics with them; others are gone through once."""
-    return getattr(train, name) if hasattr(train, name) else getattr(data, name)(train)
-
-
-def _colour(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Grey images as colour images."""
-    return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
 
 
 def optimiser(recipe: Recipe, model: Module) -> optim.SGD:

@@ -161,8 +161,7 @@ class Run:
             old.unlink()
 
     def _create(self) -> None:
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise FileExistsError(f"{self.folder} already holds something, perhaps an earlier run; choose another folder")
+        check_unused(self.folder)
         with replacing(self.folder / "config.json") as temporary:
             temporary.write_text(json.dumps(self.config, indent=2, default=str) + "\n")
 
@@ -191,6 +190,12 @@ class Run:
         self.lines.append(line)
         with open(self.folder / "metrics.jsonl", "a") as file:
             file.write(json.dumps(line, default=float) + "\n")
+
+
+def check_unused(folder: str | os.PathLike[str]) -> None:
+    """Raise FileExistsError unless `folder` is new or empty, so that no earlier run is lost."""
+    if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
+        raise FileExistsError(f"{folder} already holds something, perhaps an earlier run; choose another folder")
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:

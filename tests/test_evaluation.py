@@ -11,7 +11,10 @@ import minidl
 import minidl.functional as F
 from minidl import data, models, nn
 from minidl.checkpoint import save_state, save_weights
+from minidl.data.open import open_data
 from minidl.evaluation import Photographs, average, features, load_run, most_similar, probabilities, read_config, top_k_error
+from minidl.preparation import statistics
+from minidl.recipes import recipe_from
 
 CLASSES = ["dark", "light"]
 RECIPE = {
@@ -51,6 +54,8 @@ def run(tmp_path, photographs):
     folder = tmp_path / "run"
     folder.mkdir()
     config = {"recipe": RECIPE, "data": str(photographs), "seed": 0, "classes": CLASSES}
+    train, _ = open_data(photographs, 73)
+    statistics(recipe_from(RECIPE), train).save(folder)
     (folder / "config.json").write_text(json.dumps(config))
     return folder, config
 
@@ -111,16 +116,24 @@ def test_what_is_no_run_is_refused(run, tmp_path):
         load_run(folder)
 
 
-def test_images_that_were_moved_or_have_other_classes(run, photographs, tmp_path):
+def test_images_of_other_classes_or_another_shape(run, photographs):
     folder, config = run
     checkpoint(folder, "best.safetensors", 3, config)
-    moved = photographs.rename(tmp_path / "moved")
-    with pytest.raises(FileNotFoundError, match="is gone; say with --data where"):
-        load_run(folder).training_images()
-    assert len(load_run(folder).training_images(moved)) == 8
-    (moved / "dark").rename(moved / "dim")
+    found, images = load_run(folder), data.ImageFolder(photographs, 73)
+    assert found.fitting(images) is images
+    with pytest.raises(ValueError, match=r"learnt from images of \(73, 73, 3\); these are of \(72, 72, 3\)"):
+        found.fitting(data.ImageFolder(photographs, 72))
+    (photographs / "dark").rename(photographs / "dim")
     with pytest.raises(ValueError, match="knows the classes dark, light; these images have dim, light"):
-        load_run(folder).training_images(moved)
+        found.fitting(data.ImageFolder(photographs, 73))
+
+
+def test_a_run_without_its_statistics(run):
+    folder, config = run
+    checkpoint(folder, "best.safetensors", 3, config)
+    (folder / "statistics.safetensors").rename(folder / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"statistics\.safetensors, with the mean of the training images, is missing"):
+        load_run(folder)
 
 
 # Probabilities
@@ -131,7 +144,7 @@ def test_the_centre_is_what_training_tested_with(run, photographs):
     model = checkpoint(folder, "best.safetensors", 3, config)
     train, test = data.split(data.ImageFolder(photographs, 73), 0.2)
     found = load_run(folder)
-    p, labels = probabilities(found.model, found.loader(test, found.training_images()))
+    p, labels = probabilities(found.model, found.loader(test))
     model.eval()
     images = np.stack([test[i][0] for i in range(len(test))]) - data.mean_image(train)
     expected = F.softmax(model(minidl.Tensor(images[:, 4:68, 4:68]))).numpy()
@@ -145,8 +158,9 @@ def test_ten_crops_are_averaged(run, photographs):
     found = load_run(folder)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64 * 64 * 3, 2))  # which sees the crops very differently
     model[1].weight.data = np.random.default_rng(0).normal(0, 3e-4, (64 * 64 * 3, 2)).astype(np.float32)
-    train, whole = found.training_images(), data.ImageFolder(photographs, 73)
-    batches = found.loader(whole, train, crops=10)
+    whole = data.ImageFolder(photographs, 73)
+    train, _ = data.split(whole, 0.2)
+    batches = found.loader(whole, crops=10)
     assert batches.batch_size == 1, "about as many crops in memory as without"
     p, labels = probabilities(model, batches)
 
@@ -164,21 +178,21 @@ def test_ten_crops_are_averaged(run, photographs):
     assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_several_networks_are_averaged(run):
+def test_several_networks_are_averaged(run, photographs):
     folder, config = run
     checkpoint(folder, "best.safetensors", 3, config)
     found = load_run(folder)
-    train = found.training_images()
+    train = data.ImageFolder(photographs, 73)
     networks = [network(seed) for seed in (1, 2, 3)]
-    each = [probabilities(model, found.loader(train, train))[0] for model in networks]
-    together, _ = probabilities(networks, found.loader(train, train))
+    each = [probabilities(model, found.loader(train))[0] for model in networks]
+    together, _ = probabilities(networks, found.loader(train))
     assert_allclose(together, (each[0] + each[1] + each[2]) / 3, rtol=1e-5)
     assert_allclose(average(each), together, rtol=1e-5)
     assert networks[0].training, "each is left in the mode in which it was"
     with pytest.raises(ValueError, match=r"average: probabilities of shapes \[\(2, 3\), \(2, 4\)\]"):
         average([np.ones((2, 3)), np.ones((2, 4))])
     with pytest.raises(ValueError, match="crops is 5; expected 1"):
-        found.loader(train, train, crops=5)
+        found.loader(train, crops=5)
 
 
 # Errors
@@ -216,9 +230,8 @@ def test_features_and_similar_images(run, photographs):
     folder, config = run
     checkpoint(folder, "best.safetensors", 3, config)
     found = load_run(folder)
-    train = found.training_images()
     paths = sorted(photographs.glob("*/*.png"))
-    activations = features(found.model, found.loader(Photographs(paths, train[0][0]), train))
+    activations = features(found.model, found.loader(Photographs(paths, found.statistics.shape)))
     assert activations.shape == (10, 204) and (activations >= 0).all(), "fc7 of 4096 at width 0.05, after its ReLU"
     numbers, distances = most_similar(activations, activations[3], 10)
     plain = np.array([np.sqrt(((a - activations[3]).astype(float) ** 2).sum()) for a in activations])
@@ -230,6 +243,6 @@ def test_features_and_similar_images(run, photographs):
 def test_photographs_as_the_training_images_are(tmp_path):
     pixels = np.full((40, 60, 3), (200, 100, 50), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
-    (colour, _), (grey, _) = (Photographs([tmp_path / "photo.png"], np.zeros((28, 28, c)))[0] for c in (3, 1))
+    (colour, _), (grey, _) = (Photographs([tmp_path / "photo.png"], (28, 28, c))[0] for c in (3, 1))
     assert colour.shape == (28, 28, 3) and (colour == (200, 100, 50)).all()
     assert grey.shape == (28, 28, 1) and (grey == 124).all()  # 0.299 R + 0.587 G + 0.114 B

@@ -14,6 +14,9 @@ from PIL import Image
 
 from minidl import models
 from minidl.checkpoint import load_state, load_weights, save_weights
+from minidl.data.open import open_data
+from minidl.preparation import statistics
+from minidl.recipes import recipe_from
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,10 +44,10 @@ def test_training_leaves_its_files(photographs, tmp_path):
     done = run("--data", photographs, "--epochs", 1, "--width", 0.05, "--batch-size", 4, "--out", out, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.iterdir()) == [
-        "checkpoints", "config.json", "confusion.png", "curves.png", "kernels.png", "metrics.jsonl", "predictions.png",
-        "weights.safetensors",
+        "checkpoints", "config.json", "confusion.png", "curves.png", "kernels.png", "metrics.jsonl", "nearest.png",
+        "predictions.png", "statistics.safetensors", "weights.safetensors",
     ]  # fmt: skip
-    for name in ("curves", "kernels", "predictions"):
+    for name in ("curves", "kernels", "predictions", "nearest"):
         with Image.open(out / f"{name}.png") as image:
             assert image.width > 100 and image.height > 100
 
@@ -67,6 +70,30 @@ def test_training_leaves_its_files(photographs, tmp_path):
     again = run("--data", photographs, "--epochs", 1, "--width", 0.05, "--out", out, folder=tmp_path)
     refused(again, f"{out} already holds something")
     assert json.loads((out / "config.json").read_text()) == config
+
+
+def test_the_layout_of_imagenet_and_images_that_change(photographs, tmp_path):
+    """Classes named by numbers, validation images in one folder with a list, one file damaged."""
+    root = tmp_path / "imagenet"
+    (root / "val").mkdir(parents=True)
+    (root / "train").mkdir()
+    lines = []
+    for label, name in (("dark", "n01"), ("light", "n02")):
+        shutil.copytree(photographs / label, root / "train" / name)
+        for i in range(2):
+            lines.append(f"ILSVRC2012_val_{len(lines) + 1:08}.JPEG {name}\n")
+            shutil.copy(photographs / label / f"{i}.jpg", root / "val" / lines[-1].split()[0])
+    options = ["--data", root, "--epochs", 1, "--width", 0.05, "--batch-size", 4, "--out", "run"]
+    refused(run(*options, folder=tmp_path), "val.txt is missing: a line")
+    (root / "val.txt").write_text("".join(lines))
+    done = run(*options, folder=tmp_path)
+    assert done.returncode == 0 and "10 images to learn from, 4 to test with, 2 classes" in done.stdout, done.stderr
+
+    shutil.copy(photographs / "dark" / "0.jpg", root / "train" / "n01" / "another.jpg")
+    message = (
+        "there are other images than when this run was started: {'train': 11, 'test': 4} instead of {'train': 10, 'test': 4}"
+    )
+    refused(run("--resume", "run", folder=tmp_path), message)
 
 
 def refused(done, message, program="train_alexnet") -> None:
@@ -126,6 +153,8 @@ def trained(photographs, tmp_path) -> Path:
     config = {"recipe": recipe, "data": str(photographs), "seed": 0, "classes": ["dark", "light"]}
     (tmp_path / "trained").mkdir()
     (tmp_path / "trained" / "config.json").write_text(json.dumps(config))
+    train, _ = open_data(photographs, 73)
+    statistics(recipe_from(recipe), train).save(tmp_path / "trained")
     save_weights(models.AlexNet("program", 2, 0.05, 64), tmp_path / "trained" / "weights.safetensors")
     return tmp_path / "trained"
 
@@ -137,11 +166,13 @@ def test_evaluate(trained, photographs, tmp_path):
     assert head.split() == ["top-1", "top-5", "weights", "of"] and last == "2 test images, ten crops of each"
     assert len(rows) == 3 and rows[2].startswith("average of the 2") and all("  0.00 %" in row for row in rows), "5 of 2 classes"
 
+    the_same = run("--eval", trained, trained, "--crops", 10, folder=tmp_path)
+    assert the_same.stdout == done.stdout and the_same.returncode == 0
+
     config = json.loads((trained / "config.json").read_text())
     other = tmp_path / "other"
-    other.mkdir()
+    shutil.copytree(trained, other)
     (other / "config.json").write_text(json.dumps({**config, "classes": ["light", "dark"]}))
-    (other / "weights.safetensors").write_bytes((trained / "weights.safetensors").read_bytes())
     refused(run(trained, other, folder=tmp_path, program="evaluate"), "know different classes", "evaluate")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from minidl.data.cifar10 import CIFAR10
 from minidl.data.embedded import EmbeddedCIFAR10
 from minidl.data.folder import ImageFolder
+from minidl.data.image_list import ImageList
 from minidl.data.mnist import MNIST, FashionMNIST
 from minidl.data.packed import PackedImages
 from minidl.data.subset import split
@@ -17,7 +18,8 @@ def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
     """(training set, test set) of whatever is at `path`; photographs are brought to size x size.
 
     path: CIFAR-10 (binary version), MNIST, packed images, or photographs in folders; None: the images in the package. Without
-    folders train/ and val/, a fifth of each class is the test set, the same in every run.
+    folders train/ and val/, a fifth of each class is the test set, the same in every run. Where val/ has no class folders, as that
+    of ILSVRC, val.txt beside it names the classes of its images: see `ImageList`.
     Raises FileNotFoundError if there is no such folder, and what the data sets raise.
     """
     if path is None:
@@ -34,7 +36,15 @@ def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
         folders = path / "train", path / "val"
         if (folders[0] / "manifest.json").is_file():
             return PackedImages(folders[0]), PackedImages(folders[1])
-        return ImageFolder(folders[0], size), ImageFolder(folders[1], size)
+        train = ImageFolder(folders[0], size)
+        if any(entry.is_dir() for entry in folders[1].iterdir()):
+            return train, ImageFolder(folders[1], size)
+        if "val.txt" not in names:
+            raise FileNotFoundError(
+                f"{folders[1]} holds no class folders, and {path / 'val.txt'} is missing: "
+                'a line "file class" for each image, such as "ILSVRC2012_val_00000001.JPEG n01751748"'
+            )
+        return train, ImageList(folders[1], path / "val.txt", train.classes, size)
     whole = PackedImages(path) if "manifest.json" in names else ImageFolder(path, size)
     return split(whole, 0.2, seed=0)
 

@@ -1,0 +1,81 @@
+"""The pictures of an AlexNet's training, drawn anew after its epochs: the curves, and what the paper shows in figures 3 and 4."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidl import data, plots
+from minidl.data import UndecodableImage
+from minidl.evaluation import features, most_similar
+from minidl.models import AlexNet
+
+SHARE = 1 / 20  # of the time, at most, goes into drawing
+SHOWN, GUESSED, SIMILAR = 40, 8, 6  # test images with a first guess, with five and with neighbours; so many neighbours
+SEARCHED = 5000  # training images among which neighbours are looked for: ImageNet's would take a third of an epoch
+
+
+class Gallery:
+    """Pictures in `folder` of `model` and of what it says to some test images, always the same ones.
+
+    train: the training images; tests: the loader of the test images. towers: of the first layer.
+    """
+
+    def __init__(self, folder: Path, model: AlexNet, train: Any, tests: data.DataLoader, towers: int, seed: int) -> None:
+        self.folder, self.model, self.train, self.tests, self.towers = folder, model, train, tests, towers
+        self.classes, self.test = train.classes, tests.dataset
+        random = np.random.default_rng(seed)
+        self.shown = _decodable(self.test, random.permutation(len(self.test)), SHOWN)
+        self.searched = np.sort(random.permutation(len(train))[:SEARCHED])
+        self.drawn, self.took = 0.0, 0.0
+
+    def draw(self, metrics: Sequence[Mapping[str, float]], probabilities: np.ndarray, at_once: bool) -> None:
+        """Draw them all, unless it is too early for `SHARE` and not asked for `at_once`.
+
+        metrics: a line an epoch. probabilities: (N, classes) of all test images.
+        """
+        if time.monotonic() - self.drawn < self.took / SHARE and not at_once:
+            return
+        self.drawn = time.monotonic()
+        images, labels = zip(*(self.test[int(i)] for i in self.shown), strict=True)
+        said = probabilities[self.shown]
+        plots.curves(metrics, len(self.classes), self.folder / "curves.png")
+        plots.kernels(self.model["conv1"].weight.numpy(), self.folder / "kernels.png", self.towers)
+        plots.contact_sheet(images, labels, said, self.classes, self.folder / "predictions.png")
+        plots.confusion_matrix(probabilities, self.test.labels, self.classes, self.folder / "confusion.png")
+        if len(self.classes) >= 5:
+            plots.five_guesses(images[:GUESSED], labels[:GUESSED], said[:GUESSED], self.classes, self.folder / "guesses.png")
+        self._nearest(images[:GUESSED])
+        self.took = time.monotonic() - self.drawn
+
+    def _nearest(self, queries: Sequence[np.ndarray]) -> None:
+        """Beside some test images the training images whose fc7 activations are nearest (figure 4, right)."""
+        found = self._features(self.train, self.searched)
+        neighbours, captions = [], []
+        for query in self._features(self.test, self.shown[:GUESSED]):
+            numbers, _ = most_similar(found, query, SIMILAR)
+            images, labels = zip(*(self.train[int(self.searched[i])] for i in numbers), strict=True)
+            neighbours.append(images)
+            captions.append([self.classes[label] for label in labels])
+        plots.nearest(queries, neighbours, self.folder / "nearest.png", captions)
+
+    def _features(self, images: Any, indices: np.ndarray) -> np.ndarray:
+        chosen = data.Subset(images, indices)
+        return features(self.model, data.DataLoader(chosen, self.tests.batch_size, transform=self.tests.transform))
+
+
+def _decodable(images: Any, indices: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` of `indices` whose images can be decoded."""
+    found: list[int] = []
+    for index in map(int, indices):
+        if len(found) == count:
+            break
+        with suppress(UndecodableImage):
+            images[index]
+            found.append(index)
+    return np.array(found)

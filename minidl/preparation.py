@@ -1,0 +1,117 @@
+"""What happens to images on their way to an AlexNet: mean subtracted, cropped, mirrored, other light (paper, sections 2 and 4.1).
+
+The mean and the covariance of the colours are those of the training images, and belong to the network as its weights do: they are
+kept in the folder of the run, so that a million photographs are gone through once, and not at all to classify one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidl import data
+from minidl.checkpoint import load_state, save_state
+from minidl.data.failures import decodable_images
+from minidl.data.transforms import Transform
+from minidl.recipes import Recipe
+
+FILE = "statistics.safetensors"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a recipe has to know of its training images.
+
+    shape: of each, (H, W, C). mean: the mean image of this shape or the mean colour (C,), in 0..255.
+    covariance: of the colours, (C, C), where the recipe has a use for it.
+    """
+
+    shape: tuple[int, int, int]
+    mean: np.ndarray
+    covariance: np.ndarray | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write them into the folder of a run."""
+        arrays = {"mean": self.mean} if self.covariance is None else {"mean": self.mean, "covariance": self.covariance}
+        save_state(arrays, {"shape": self.shape}, folder / FILE)
+
+
+def statistics(recipe: Recipe, train: Any) -> Statistics:
+    """Those of the data set `train`. Packed images bring theirs with them; others are gone through."""
+
+    def of_pixels(name: str) -> np.ndarray:
+        return getattr(train, name) if hasattr(train, name) else getattr(data, name)(train)
+
+    covariance = recipe.divide != "none" or recipe.colour_noise != "none"
+    _, image = next(decodable_images(train))
+    return Statistics(
+        image.shape,
+        of_pixels("mean_image" if recipe.mean == "image" else "mean_colour"),
+        of_pixels("colour_covariance") if covariance else None,
+    )
+
+
+def load_statistics(folder: Path) -> Statistics:
+    """Those in the folder of a run. Raises FileNotFoundError, and ValueError for a damaged file."""
+    if not (folder / FILE).is_file():
+        raise FileNotFoundError(f"{folder / FILE}, with the mean of the training images, is missing: it belongs to the run")
+    arrays, description = load_state(folder / FILE)
+    height, width, channels = description["shape"]
+    return Statistics((height, width, channels), arrays["mean"], arrays.get("covariance"))
+
+
+def preparation(recipe: Recipe, found: Statistics) -> list[Transform]:
+    """What happens to every image before it is cropped: mean subtracted, divided, three channels, at stored_size."""
+    steps: list[Transform] = [data.SubtractMean(found.mean)]
+    if recipe.divide == "deviation":
+        steps.append(data.Scale(1 / np.sqrt(np.diagonal(_covariance(found)))))
+    steps.append(_colour)  # after the mean, which is as grey as the images
+    if found.shape[:2] != (recipe.stored_size, recipe.stored_size):
+        steps.append(data.Resize(recipe.stored_size))
+    return steps
+
+
+def loaders(recipe: Recipe, found: Statistics, train: Any, test: Any, seed: int) -> tuple[data.DataLoader, data.DataLoader]:
+    """The training and the test loader: random crops in training, the centre in testing."""
+    prepare = preparation(recipe, found)
+    testing = data.Compose([*prepare, data.CenterCrop(recipe.image_size)])
+    return (
+        data.DataLoader(train, recipe.batch_size, shuffle=True, transform=_training(recipe, found, prepare), seed=seed),
+        data.DataLoader(test, recipe.batch_size, transform=testing),
+    )
+
+
+def before_epoch(recipe: Recipe, batches: data.DataLoader, epoch: int) -> None:
+    """Switch the colour noise of the training loader off when its time is over. epoch: the number of those done."""
+    if recipe.colour_noise_until and epoch >= recipe.colour_noise_until and isinstance(batches.transform, data.Compose):
+        kept = [t for t in batches.transform.transforms if not isinstance(t, _Noise)]
+        batches.transform = data.Compose(kept)
+
+
+class _Noise(data.Compose):
+    """The part of the transforms that is switched off in the end."""
+
+
+def _training(recipe: Recipe, found: Statistics, prepare: list[Transform]) -> data.Compose:
+    steps: list[Transform] = [*prepare, data.RandomCrop(recipe.image_size, together=recipe.images_per_crop)]
+    if recipe.mirror:
+        steps.append(data.Mirror(together=recipe.images_per_crop))
+    if recipe.colour_noise == "eigenvalue":
+        steps.append(_Noise([data.ColourNoise(_covariance(found), "eigenvalue")]))
+    elif recipe.colour_noise == "deviation":  # the program then divides everything by 1.1
+        steps.append(_Noise([data.ColourNoise(_covariance(found), "deviation"), data.Scale(1 / 1.1)]))
+    return data.Compose(steps)
+
+
+def _covariance(found: Statistics) -> np.ndarray:
+    if found.covariance is None:
+        raise ValueError("this recipe needs the covariance of the colours, which these statistics do not have")
+    return found.covariance
+
+
+def _colour(images: Any, rng: np.random.Generator) -> Any:
+    """Grey images as colour images."""
+    return images.repeat(3, axis=3) if images.shape[3] == 1 else images
