@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minidl.backend import beside, get_array_module
 from minidl.data.transforms import Images
 
 
@@ -53,6 +54,9 @@ class ColourNoise:
         count, _, width, channels = images.shape
         if self.basis.shape != (channels, channels):
             raise ValueError(f"a covariance of shape {self.basis.shape} does not fit images of shape {images.shape[1:]}")
-        colours = rng.normal(0, self.std, (count, channels)) @ self.basis.T
-        rows = np.repeat(colours[:, None, None].astype(np.float32), width, axis=2)  # one long inner loop instead of many over 3
-        return np.add(images, rows, dtype=np.float32)
+        colours = (rng.normal(0, self.std, (count, channels)) @ self.basis.T).astype(np.float32)[:, None, None]
+        xp = get_array_module(images)
+        with beside(images):
+            # On the CPU a row of each colour: one long inner loop instead of many over 3 channels.
+            noise = np.repeat(colours, width, axis=2) if xp is np else xp.asarray(colours)
+            return xp.add(images, noise, dtype=np.float32)

@@ -6,7 +6,9 @@ Transforms like those in `minidl.data.transforms`: ``crop(images, rng) -> images
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from minidl.backend import beside, get_array_module
 from minidl.data.transforms import Images, mirror
 
 
@@ -28,17 +30,15 @@ class RandomCrop:
             raise ValueError(f"padding is {self.padding}, together is {self.together}; expected at least 0 pixels, 1 image")
 
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
-        p = self.padding
-        images = np.pad(images, ((0, 0), (p, p), (p, p), (0, 0))) if p else images
-        count, height, width, channels = images.shape
-        _check_crop(self.size, height, width)
-        places = -(-count // self.together)
-        tops = rng.integers(height - self.size + 1, size=places).repeat(self.together)[:count]
-        lefts = rng.integers(width - self.size + 1, size=places).repeat(self.together)[:count]
-        crops = np.empty((count, self.size, self.size, channels), images.dtype)
-        for crop, image, top, left in zip(crops, images, tops, lefts, strict=True):
-            crop[...] = image[top : top + self.size, left : left + self.size]
-        return crops
+        with beside(images):
+            p = self.padding
+            images = get_array_module(images).pad(images, ((0, 0), (p, p), (p, p), (0, 0))) if p else images
+            count, height, width, _ = images.shape
+            _check_crop(self.size, height, width)
+            places = -(-count // self.together)
+            tops = rng.integers(height - self.size + 1, size=places).repeat(self.together)[:count]
+            lefts = rng.integers(width - self.size + 1, size=places).repeat(self.together)[:count]
+            return _cut(images, tops, lefts, self.size)
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,31 @@ class TenCrop:
         count, height, width, channels = images.shape
         _check_crop(self.size, height, width)
         bottom, right = height - self.size, width - self.size
-        crops = np.empty((count, 10, self.size, self.size, channels), images.dtype)
-        for number, (top, left) in enumerate([(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]):
-            crops[:, number] = images[:, top : top + self.size, left : left + self.size]
-        for of_image in crops:
-            for number in range(5):
-                mirror(of_image[number], out=of_image[5 + number])
-        return crops.reshape(-1, self.size, self.size, channels)
+        xp = get_array_module(images)
+        with beside(images):
+            crops = xp.empty((count, 10, self.size, self.size, channels), images.dtype)
+            for number, (top, left) in enumerate([(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]):
+                crops[:, number] = images[:, top : top + self.size, left : left + self.size]
+            if xp is np:
+                for of_image in crops:  # small enough to stay in the cache
+                    for number in range(5):
+                        mirror(of_image[number], out=of_image[5 + number])
+            else:
+                mirror(crops[:, :5], out=crops[:, 5:])
+            return crops.reshape(-1, self.size, self.size, channels)
+
+
+def _cut(images: Images, tops: NDArray[np.int64], lefts: NDArray[np.int64], size: int) -> Images:
+    """The pieces (N, size, size, C) of the images (N, H, W, C) whose first pixels are at `tops` (N,) and `lefts` (N,)."""
+    xp = get_array_module(images)
+    if xp is not np:  # one gather, instead of a kernel an image
+        top, left = xp.asarray(np.stack([tops, lefts]))[:, :, None, None]
+        pixels = xp.arange(size)
+        return images[xp.arange(len(images))[:, None, None], top + pixels[:, None], left + pixels]
+    crops = np.empty((len(images), size, size, images.shape[3]), images.dtype)
+    for crop, image, top, left in zip(crops, images, tops, lefts, strict=True):
+        crop[...] = image[top : top + size, left : left + size]
+    return crops
 
 
 def _check_crop(size: int, height: int, width: int) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from minidl.backend import get_default_device, to_device
+from minidl.backend import canonical_device, get_array_module, get_default_device, on_device, to_device
 from minidl.data.dataset import Dataset
 from minidl.data.decode import UndecodableImage
 from minidl.data.failures import MAX_FAILURES, Failure, Failures
@@ -23,16 +23,18 @@ class DataLoader:
 
     batch_size: images a batch; the last one is shorter if they do not come out even, or left out with `drop_last`.
     shuffle: a new order each epoch.
-    transform: ``transform(images, rng)`` for a whole batch (N, H, W, C) of uint8, see `minidl.data.transforms`.
-    seed: decides order and transforms, together with the epoch's number and the batch's; threads and timing do not.
-    device: where the Tensors are made, such as "gpu"; by default minidl's default device.
-    prefetch: batches made ahead, each by a thread of its own. Decoding large photographs for a fast GPU, ask for one
-        a processor core: each costs the memory of a batch.
+    transform: ``transform(images, rng)`` for a whole batch (N, H, W, C) of uint8, see `minidl.data.transforms`. `images` is an
+        array of the device on which the batch will be: CuPy's for a GPU, so that only bytes have to move there.
+    seed: decides order and transforms, together with the epoch's number and the batch's; threads, timing and device do not.
+    device: where the Tensors are made, such as "gpu"; by default minidl's default device when the iteration begins.
+    prefetch: batches made ahead, each by a thread of its own: transformed for the CPU, only read for a GPU, which transforms a
+        batch when it is asked for. Decoding large photographs for a fast GPU, ask for one a processor core: each costs the
+        memory of a batch.
     max_failures: the share of the data set that may be undecodable files. Each is named in a warning of Python's logger
         "minidl.data" and in `failures`, and the next image of the data set that can be decoded takes its place. Give 0
         to let the first one end the epoch, where every image counts.
-    dtype: what the images are converted to; None leaves them as data set and transform give them, such as bytes, of
-        which a quarter of the memory has to move to a GPU.
+    dtype: what the images are converted to; None leaves them as data set and transform give them, such as bytes, which take
+        a quarter of the memory.
 
     Errors of data set and transform are raised where the batch would have come. Raises ValueError for arguments that
     leave no batch, for images of different shapes in a batch, and for more undecodable files than `max_failures`.
@@ -103,15 +105,16 @@ class DataLoader:
 
     def _iterate(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = self._order(epoch)
-        ahead: deque[Future[Arrays]] = deque()
+        device = canonical_device(self.device or get_default_device())
+        ahead: deque[tuple[int, Future[Arrays]]] = deque()
         pool = ThreadPoolExecutor(min(self.prefetch, os.cpu_count() or 1), thread_name_prefix="minidl-data")
         try:
             for number in range(first, len(self)):
-                ahead.append(pool.submit(self._make_batch, order, epoch, number))
+                ahead.append((number, pool.submit(self._make_batch, order, epoch, number, device)))
                 if len(ahead) > self.prefetch:
-                    yield self._to_tensors(ahead.popleft())
+                    yield self._to_tensors(*ahead.popleft(), epoch, device)
             while ahead:
-                yield self._to_tensors(ahead.popleft())
+                yield self._to_tensors(*ahead.popleft(), epoch, device)
         finally:  # also reached when the caller leaves its loop early
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -122,13 +125,19 @@ class DataLoader:
         seed = np.random.SeedSequence([self.seed, epoch], spawn_key=(0,))
         return np.random.default_rng(seed).permutation(len(self.dataset))
 
-    def _make_batch(self, order: NDArray[np.int64], epoch: int, number: int) -> Arrays:
+    def _make_batch(self, order: NDArray[np.int64], epoch: int, number: int, device: str) -> Arrays:
+        """In a thread: a batch on the host, ready for the CPU; for a GPU as it was read."""
         indices = order[number * self.batch_size : (number + 1) * self.batch_size]
         batch = getattr(self.dataset, "batch", None) or self._one_by_one
         images, labels = batch(indices)
+        if device == "cpu":
+            images = self._transformed(images, epoch, number)
+        return images, np.asarray(labels, np.int64)
+
+    def _transformed(self, images: Images, epoch: int, number: int) -> Images:
         if self.transform is not None:
             images = self.transform(images, np.random.default_rng([self.seed, epoch, number]))
-        return np.ascontiguousarray(images, self.dtype), np.asarray(labels, np.int64)
+        return get_array_module(images).ascontiguousarray(images, self.dtype)
 
     def _one_by_one(self, indices: NDArray[np.int64]) -> Arrays:
         items = [self._decodable(int(index)) for index in indices]
@@ -151,7 +160,9 @@ class DataLoader:
             self._failures.check()  # so the search ends: at the latest when all have failed
             index = (index + 1) % len(self.dataset)
 
-    def _to_tensors(self, batch: Future[Arrays]) -> tuple[Tensor, Tensor]:
-        device = self.device or get_default_device()
-        images, labels = (wrap(to_device(array, device)) for array in batch.result())  # nobody else has these: no copy
-        return images, labels
+    def _to_tensors(self, number: int, batch: Future[Arrays], epoch: int, device: str) -> tuple[Tensor, Tensor]:
+        images, labels = (to_device(array, device) for array in batch.result())
+        if device != "cpu":
+            with on_device(device):  # not in a thread: the GPU works on its own, and the kernels stay in one stream
+                images = self._transformed(images, epoch, number)
+        return wrap(images), wrap(labels)  # nobody else has these: no copy

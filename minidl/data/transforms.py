@@ -1,17 +1,20 @@
 """Changes to a batch of images on its way to the network: ``transform(images, rng) -> images``.
 
-images: (N, H, W, C), uint8 or float32; never changed in place. rng decides what is random, so that a batch is the same
-whichever thread makes it. Keep images uint8 as long as possible (crop and mirror first): a quarter of the bytes.
+images: (N, H, W, C), uint8 or float32, a NumPy or a CuPy array; never changed in place. The result is on the same device.
+rng decides what is random, so that a batch is the same whichever thread makes it. It draws on the host, a few numbers a batch:
+a seed means the same crops, flips and colours on every device. Keep images uint8 as long as possible (crop and mirror first): a
+quarter of the bytes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Images = NDArray[Any]
+from minidl.backend import Array, beside, device_of, get_array_module, to_device
+
+Images = Array
 Transform = Callable[[Images, np.random.Generator], Images]
 
 
@@ -43,6 +46,10 @@ class Mirror:
 
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
         flips = (rng.random(-(-len(images) // self.together)) < self.p).repeat(self.together)[: len(images)]
+        xp = get_array_module(images)
+        if xp is not np:
+            with beside(images):
+                return xp.where(xp.asarray(flips)[:, None, None, None], images[:, :, ::-1], images)
         mirrored = np.empty(images.shape, images.dtype)
         for out, image, flip in zip(mirrored, images, flips, strict=True):
             if flip:
@@ -52,10 +59,10 @@ class Mirror:
         return mirrored
 
 
-def mirror(image: Images, out: Images) -> None:
-    """Write `image` (H, W, C) into `out` flipped left to right: channel by channel, since runs of 3 bytes copy slowly."""
-    for channel in range(image.shape[-1]):
-        out[..., channel] = image[:, ::-1, channel]
+def mirror(images: Images, out: Images) -> None:
+    """Write `images` (..., H, W, C) into `out` flipped left to right: channel by channel, since runs of 3 bytes copy slowly."""
+    for channel in range(images.shape[-1]):
+        out[..., channel] = images[..., ::-1, channel]
 
 
 @dataclass(frozen=True)
@@ -76,10 +83,11 @@ class Resize:
 
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
         count, height, width, channels = images.shape
-        rows, columns = interpolation_matrix(height, self.size), interpolation_matrix(width, self.size)
-        wide = columns @ images.astype(np.float32)  # (size, W) @ each row's (W, C)
-        tall = rows @ wide.reshape(count, height, -1)  # (size, H) @ each image's (H, size * C)
-        return tall.reshape(count, self.size, self.size, channels)
+        rows, columns = (to_device(interpolation_matrix(old, self.size), device_of(images)) for old in (height, width))
+        with beside(images):
+            wide = columns @ images.astype(np.float32)  # (size, W) @ each row's (W, C)
+            tall = rows @ wide.reshape(count, height, -1)  # (size, H) @ each image's (H, size * C)
+            return tall.reshape(count, self.size, self.size, channels)
 
 
 def interpolation_matrix(old: int, new: int) -> NDArray[np.float32]:
@@ -103,9 +111,12 @@ class SubtractMean:
     """
 
     mean: ArrayLike
+    _copies: dict[str, Array] = field(default_factory=dict, init=False, repr=False)  # of the mean, one a GPU
 
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
-        return np.subtract(images, _for_each_pixel(self.mean, images.shape[1:]), dtype=np.float32)
+        with beside(images):
+            mean = _for_each_pixel(self.mean, images, self._copies)
+            return get_array_module(images).subtract(images, mean, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,17 +128,26 @@ class Scale:
     """
 
     factor: ArrayLike
+    _copies: dict[str, Array] = field(default_factory=dict, init=False, repr=False)  # of the factor, one a GPU
 
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
-        return np.multiply(images, _for_each_pixel(self.factor, images.shape[1:]), dtype=np.float32)
+        with beside(images):
+            factor = _for_each_pixel(self.factor, images, self._copies)
+            return get_array_module(images).multiply(images, factor, dtype=np.float32)
 
 
-def _for_each_pixel(values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """`values` spread over a whole image (H, W, C), for one long inner loop instead of many over 3 channels."""
+def _for_each_pixel(values: ArrayLike, images: Images, copies: dict[str, Array]) -> Array:
+    """`values` as float32 on the device of `images`, to be broadcast over them. `copies` keeps what went to a GPU: it goes once."""
     array = np.asarray(values, np.float32)
+    shape = images.shape[1:]
     if array.shape not in ((), shape[-1:], shape):
         raise ValueError(
             f"values of shape {array.shape} for images of shape {shape}; expected {shape}, {shape[-1:]} or a number: "
             "apply a mean image before cropping or resizing, or use mean_colour"
         )
-    return np.broadcast_to(array, shape).copy()
+    device = device_of(images)
+    if device == "cpu":
+        return np.broadcast_to(array, shape).copy()  # a whole image: one long inner loop instead of many over 3 channels
+    if device not in copies:
+        copies[device] = to_device(array, device)
+    return copies[device]

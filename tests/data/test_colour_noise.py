@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minidl import backend
 from minidl.data import ColourNoise, EmbeddedCIFAR10, colour_covariance
 
 PHOTOGRAPHS = EmbeddedCIFAR10(train=False)
@@ -25,13 +26,13 @@ def one_image(image, covariance, magnitude, alphas):
 
 @pytest.mark.parametrize("magnitude", ["eigenvalue", "deviation"])
 @pytest.mark.parametrize("std", [0.1, 0.5])
-def test_noise_equals_the_formula(magnitude, std):
+def test_noise_equals_the_formula(device, magnitude, std):
     images = PHOTOGRAPHS.images[:6]
     alphas = np.random.default_rng(5).normal(0, std, (6, 3))
     expected = [one_image(image, COVARIANCE, magnitude, of_image) for image, of_image in zip(images, alphas, strict=True)]
-    found = ColourNoise(COVARIANCE, magnitude, std)(images, np.random.default_rng(5))
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-    assert found.dtype == np.float32
+    found = ColourNoise(COVARIANCE, magnitude, std)(backend.to_device(images, device), np.random.default_rng(5))
+    assert found.dtype == np.float32 and backend.device_of(found) == backend.canonical_device(device)
+    np.testing.assert_allclose(backend.to_device(found, "cpu"), expected, atol=1e-3)
 
 
 def test_the_noise_has_the_covariance_that_was_asked_for():

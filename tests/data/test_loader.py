@@ -9,14 +9,36 @@ import time
 
 import numpy as np
 import pytest
+import standin_cupy
 from PIL import Image
 
-from minidl.data import ArrayDataset, CenterCrop, Compose, DataLoader, ImageFolder, Mirror, RandomCrop, Scale, Subset
+from minidl import backend
+from minidl.data import (
+    ArrayDataset,
+    CenterCrop,
+    ColourNoise,
+    Compose,
+    DataLoader,
+    ImageFolder,
+    Mirror,
+    RandomCrop,
+    Resize,
+    Scale,
+    Subset,
+    SubtractMean,
+    TenCrop,
+)
 
 
 def numbered(count=10):
     """A data set of images that carry their own number, labelled number % 3."""
     images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 2, 2, 1))
+    return ArrayDataset(images, np.arange(count) % 3, ["a", "b", "c"])
+
+
+def noise(count=20, size=16):
+    """A data set of images in which every pixel differs from its neighbours."""
+    images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     return ArrayDataset(images, np.arange(count) % 3, ["a", "b", "c"])
 
 
@@ -43,7 +65,7 @@ class Broken(Slow):
 
 def epoch(loader):
     """Every batch of the next epoch as arrays."""
-    return [(np.array(images.data), np.array(labels.data)) for images, labels in loader]
+    return [(images.numpy(), labels.numpy()) for images, labels in loader]
 
 
 def numbers(loader):
@@ -76,7 +98,7 @@ def assert_no_threads_left():
     wait_until(lambda: not loader_threads())
 
 
-def test_batches_are_in_order_with_the_types_of_a_network():
+def test_batches_are_in_order_with_the_types_of_a_network(device):
     loader = DataLoader(numbered(), batch_size=4)
     assert len(loader) == 3
     batches = epoch(loader)
@@ -104,7 +126,7 @@ def test_every_epoch_is_a_new_shuffle_of_every_image():
     assert all(label == image[0, 0, 0] % 3 for batch in epoch(loader) for image, label in zip(*batch, strict=True))
 
 
-def test_seed_and_epoch_decide_everything():
+def test_seed_and_epoch_decide_everything(device):
     def loader(seed=3):
         images = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
         dataset = ArrayDataset(images, np.zeros(100, int), ["only"])
@@ -125,7 +147,7 @@ def test_seed_and_epoch_decide_everything():
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 3, 4])
-def test_an_epoch_goes_on_from_any_batch(batch):
+def test_an_epoch_goes_on_from_any_batch(device, batch):
     def loader():
         transform = Compose([RandomCrop(2, padding=2), Mirror()])
         return DataLoader(numbered(20), batch_size=6, shuffle=True, transform=transform, seed=3)
@@ -141,7 +163,7 @@ def test_an_epoch_goes_on_from_any_batch(batch):
     assert resumed.epoch == 2
 
 
-def test_results_do_not_depend_on_threads_or_timing():
+def test_results_do_not_depend_on_threads_or_timing(device):
     transform = Compose([RandomCrop(2, padding=2), Mirror()])
 
     def batches(dataset, prefetch):
@@ -152,15 +174,17 @@ def test_results_do_not_depend_on_threads_or_timing():
     assert_same(expected, batches(Slow(numbered(20)), 4))
 
 
-def test_each_batch_has_the_generator_of_its_seed_epoch_and_number():
+def test_each_batch_has_the_generator_of_its_seed_epoch_and_number(device):
     drawn = []
 
     def transform(images, rng):
         drawn.append(rng.random())
         return images
 
-    epoch(DataLoader(numbered(), batch_size=5, shuffle=True, transform=transform, seed=7, prefetch=1))
-    assert drawn == [np.random.default_rng([7, 0, number]).random() for number in (0, 1)]
+    loader = DataLoader(numbered(), batch_size=5, shuffle=True, transform=transform, seed=7, prefetch=1)
+    epoch(loader)
+    epoch(loader)
+    assert drawn == [np.random.default_rng([7, number, batch]).random() for number in (0, 1) for batch in (0, 1)]
 
 
 def test_the_shuffle_is_independent_of_the_first_batch():
@@ -191,7 +215,7 @@ def test_no_more_than_prefetch_batches_are_made_ahead():
         assert len(made) == taken + 3
 
 
-def test_errors_surface_with_type_and_message_where_the_batch_would_have_come():
+def test_errors_surface_with_type_and_message_where_the_batch_would_have_come(device):
     batches = iter(DataLoader(Broken(numbered()), batch_size=2))
     next(batches)
     next(batches)
@@ -200,7 +224,7 @@ def test_errors_surface_with_type_and_message_where_the_batch_would_have_come():
     assert_no_threads_left()
 
 
-def test_errors_of_a_transform_surface():
+def test_errors_of_a_transform_surface(device):
     def transform(images, rng):
         raise KeyError("no such thing")
 
@@ -280,7 +304,7 @@ def test_set_epoch_is_checked():
             DataLoader(numbered(), batch_size=2).set_epoch(0, batch)
 
 
-def test_the_dtype_can_be_left_as_it_is():
+def test_the_dtype_can_be_left_as_it_is(device):
     (images, _), *_ = epoch(DataLoader(numbered(), batch_size=4, transform=CenterCrop(1), dtype=None))
     assert images.dtype == np.uint8 and images.tolist() == np.arange(4).reshape(4, 1, 1, 1).tolist()
     (images, _), *_ = epoch(DataLoader(numbered(), batch_size=4, transform=Scale(0.5), dtype=None))
@@ -308,3 +332,81 @@ def test_a_batch_is_a_copy():
     dataset = numbered()
     images, _ = next(iter(DataLoader(dataset, batch_size=10, dtype=None)))
     assert not np.shares_memory(images.data, dataset.images)
+
+
+# Batches for a GPU: read by the threads, transformed on the GPU
+
+MEAN = np.random.default_rng(1).random((16, 16, 3)) * 255
+PIPELINES = {  # made anew for each test: the mean stays on a device
+    "nothing": lambda: None,
+    "places": lambda: Compose([RandomCrop(12, padding=2), Mirror()]),
+    "places together": lambda: Compose([RandomCrop(12, together=3), Mirror(together=3)]),
+    "ten crops": lambda: TenCrop(12),
+    "everything": lambda: Compose(
+        [SubtractMean(MEAN), RandomCrop(12), Mirror(), ColourNoise(np.diag([900.0, 2500.0, 400.0])), Resize(9), Scale(1 / 60)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("dtype", ["float32", None])
+def test_a_seed_means_the_same_images_on_every_device(device, name, dtype):
+    def batches(where):
+        return epoch(DataLoader(noise(), 6, shuffle=True, transform=PIPELINES[name](), seed=4, device=where, dtype=dtype))
+
+    for (images, labels), (expected, expected_labels) in zip(batches(device), batches("cpu"), strict=True):
+        assert images.dtype == expected.dtype and np.array_equal(labels, expected_labels)
+        if name == "everything":
+            np.testing.assert_allclose(images, expected, rtol=1e-5, atol=1e-5)
+        else:
+            assert np.array_equal(images, expected)
+
+
+def test_only_bytes_travel_to_a_gpu(monkeypatch):
+    moved = []
+    original = standin_cupy.functions.array
+
+    def array(obj, *arguments, **named):
+        if isinstance(obj, np.ndarray) and obj.ndim:
+            moved.append(obj)
+        return original(obj, *arguments, **named)
+
+    monkeypatch.setattr(standin_cupy.functions, "array", array)
+    with standin_cupy.install(), standin_cupy.count_transfers() as count:
+        loader = DataLoader(noise(), 5, transform=PIPELINES["everything"](), device="gpu")
+        batches = list(loader)
+    assert len(moved) == count.to_device  # none was overlooked
+    assert count.to_host == 0
+    assert [images.shape for images, _ in batches] == [(5, 9, 9, 3)] * 4 and batches[0][0].dtype == np.float32
+    whole = [array for array in moved if array.shape == (5, 16, 16, 3)]
+    assert len(whole) == 4 and all(array.dtype == np.uint8 for array in whole)
+    (mean,) = [array for array in moved if array.shape == MEAN.shape]
+    rest = sum(array.nbytes for array in moved) - sum(array.nbytes for array in whole) - mean.nbytes
+    assert rest < 4 * 1500  # places, colours, the matrices of Resize, labels
+
+
+@pytest.mark.parametrize("gpu", ["cpu", "gpu:0", "gpu:1"])
+def test_the_transform_gets_arrays_of_the_device_of_the_batch(gpu):
+    """In a thread for the CPU; for a GPU where the batch is asked for, with that GPU the current one."""
+    found = []
+
+    def transform(images, rng):
+        xp = backend.get_array_module(images)
+        found.append((backend.device_of(images), images.dtype, threading.current_thread() is threading.main_thread()))
+        return images + xp.ones((1, 1, 1, 1), xp.uint8)  # fails on any other GPU than the current one
+
+    with standin_cupy.install(), standin_cupy.pretend_devices(2):
+        loader = DataLoader(numbered(), 4, transform=transform, device=gpu)
+        batches = list(loader)
+        assert {tensor.device for pair in batches for tensor in pair} == {gpu}
+        assert [images.numpy()[:, 0, 0, 0].tolist() for images, _ in batches] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
+    assert found == [(gpu, np.uint8, gpu != "cpu")] * 3
+
+
+def test_a_second_gpu_gets_the_same_images():
+    def batches(where):
+        return epoch(DataLoader(noise(), 6, transform=PIPELINES["everything"](), device=where))
+
+    with standin_cupy.install(), standin_cupy.pretend_devices(2):
+        for (images, _), (expected, _) in zip(batches("gpu:1"), batches("cpu"), strict=True):
+            np.testing.assert_allclose(images, expected, rtol=1e-5, atol=1e-5)

@@ -1,11 +1,13 @@
-"""Transforms of whole batches against the same thing done image by image."""
+"""Transforms of whole batches, on every device, against the same thing done image by image with NumPy."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import standin_cupy
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from minidl import backend
 from minidl.data import (
     CenterCrop,
     ColourNoise,
@@ -21,10 +23,12 @@ from minidl.data import (
 )
 from minidl.data.transforms import interpolation_matrix
 
-ALL = [
-    RandomCrop(6, padding=2), CenterCrop(6), TenCrop(6), Mirror(), Resize(9), SubtractMean([1, 2, 3]), Scale(0.5),
-    ColourNoise(np.eye(3)),
-]  # fmt: skip
+# Made anew for each test: some keep arrays on a device.
+ALL = {
+    "RandomCrop": lambda: RandomCrop(6, padding=2), "CenterCrop": lambda: CenterCrop(6), "TenCrop": lambda: TenCrop(6),
+    "Mirror": lambda: Mirror(), "Resize": lambda: Resize(9), "SubtractMean": lambda: SubtractMean(batch(1)[0]),
+    "Scale": lambda: Scale([0.5, 1, 2]), "ColourNoise": lambda: ColourNoise(np.diag([900.0, 2500.0, 400.0])),
+}  # fmt: skip
 
 
 def rng():
@@ -37,28 +41,153 @@ def batch(count=50, height=8, width=10, channels=3):
     return rng().permutation(size).astype(np.float32).reshape(count, height, width, channels)
 
 
-@pytest.mark.parametrize("transform", ALL, ids=lambda transform: type(transform).__name__)
+def transformed(transform, images, device, seed=0):
+    """What becomes of `images` on `device`, brought back."""
+    there = transform(backend.to_device(images, device), np.random.default_rng(seed))
+    assert backend.device_of(there) == backend.canonical_device(device)
+    return backend.to_device(there, "cpu")
+
+
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_the_input_is_left_alone_and_the_rng_decides(transform, dtype):
-    images = batch().astype(dtype)
-    before = images.copy()
-    first, second = transform(images, np.random.default_rng(5)), transform(images, np.random.default_rng(5))
-    assert np.array_equal(images, before)
+def test_the_input_is_left_alone_and_the_rng_decides(device, name, dtype):
+    transform, before = ALL[name](), batch().astype(dtype)
+    images = backend.to_device(before.copy(), device)
+    first, second = transformed(transform, images, device, seed=5), transformed(transform, images, device, seed=5)
+    assert np.array_equal(backend.to_device(images, "cpu"), before)
     assert np.array_equal(first, second)
     expected = np.float32 if isinstance(transform, Resize | SubtractMean | Scale | ColourNoise) else dtype
     assert first.dtype == expected
 
 
-def test_compose_goes_from_left_to_right_with_one_rng():
+# Image by image: the numbers are drawn for the batch, the rest happens to one image (H, W, C) at a time.
+
+
+def plain_mirror(images, rng, p, together):
+    flips = rng.random(-(-len(images) // together)) < p
+    return [image[:, ::-1] if flips[number // together] else image for number, image in enumerate(images)]
+
+
+def plain_random_crop(images, rng, size, padding, together):
+    groups, (height, width) = -(-len(images) // together), images.shape[1:3]
+    tops = rng.integers(height + 2 * padding - size + 1, size=groups)
+    lefts = rng.integers(width + 2 * padding - size + 1, size=groups)
+    crops = []
+    for number, image in enumerate(images):
+        framed = np.zeros((height + 2 * padding, width + 2 * padding, image.shape[2]), image.dtype)
+        framed[padding : padding + height, padding : padding + width] = image
+        top, left = tops[number // together], lefts[number // together]
+        crops.append(framed[top : top + size, left : left + size])
+    return crops
+
+
+def plain_centre_crop(images, rng, size):
+    top, left = (images.shape[1] - size) // 2, (images.shape[2] - size) // 2
+    return [image[top : top + size, left : left + size] for image in images]
+
+
+def plain_ten_crop(images, rng, size):
+    crops = []
+    for image, centre in zip(images, plain_centre_crop(images, rng, size), strict=True):
+        five = [image[:size, :size], image[:size, -size:], image[-size:, :size], image[-size:, -size:], centre]
+        crops += [*five, *[piece[:, ::-1] for piece in five]]
+    return crops
+
+
+def plain_colour_noise(images, rng, covariance):
+    """The paper's formula; more of it in test_colour_noise.py."""
+    alphas = rng.normal(0, 0.1, (len(images), len(covariance)))
+    noisy = []
+    for image, of_image in zip(images, alphas, strict=True):
+        values, vectors = np.linalg.eigh(covariance)
+        colour = np.zeros(len(values))
+        for alpha, value, vector in zip(of_image, values, vectors.T, strict=True):
+            colour += vector * np.sign(vector[np.abs(vector).argmax()]) * alpha * value / 255
+        noisy.append(image + colour)
+    return noisy
+
+
+@given(data=st.data())
+def test_crops_and_mirroring_equal_a_plain_version_of_any_shape(device, data):
+    count, channels = data.draw(st.integers(1, 7)), data.draw(st.sampled_from([1, 3, 4]))
+    height, width = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12))
+    images = batch(count, height, width, channels).astype(data.draw(st.sampled_from([np.uint8, np.float32])))
+    padding, together = data.draw(st.integers(0, 3)), data.draw(st.integers(1, 4))
+    padded = data.draw(st.integers(1, min(height, width) + 2 * padding))
+    size, p, seed = data.draw(st.integers(1, min(height, width))), data.draw(st.sampled_from([0.2, 0.5, 1])), padded
+
+    for transform, plain, *arguments in (
+        (Mirror(p, together), plain_mirror, p, together),
+        (RandomCrop(padded, padding, together), plain_random_crop, padded, padding, together),
+        (CenterCrop(size), plain_centre_crop, size),
+        (TenCrop(size), plain_ten_crop, size),
+    ):
+        expected = np.stack(plain(images, np.random.default_rng(seed), *arguments))
+        found = transformed(transform, images, device, seed)
+        assert found.dtype == images.dtype
+        np.testing.assert_array_equal(found, expected, err_msg=str(transform))
+
+
+@given(data=st.data())
+def test_arithmetic_equals_a_plain_version_of_any_shape(device, data):
+    count, channels = data.draw(st.integers(1, 5)), data.draw(st.sampled_from([1, 3, 4]))
+    height, width = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
+    generator = np.random.default_rng(height)
+    images = generator.integers(0, 256, (count, height, width, channels)).astype(np.uint8)
+    shape = data.draw(st.sampled_from([(), (channels,), (height, width, channels)]))
+    values = generator.random(shape) * 200
+    deviations = generator.random((20, channels)) * 255
+    covariance = deviations.T @ deviations / 20
+
+    for transform, expected in (
+        (SubtractMean(values), [image - values for image in images]),
+        (Scale(values), [image * values for image in images]),
+        (ColourNoise(covariance), plain_colour_noise(images, np.random.default_rng(7), covariance)),
+    ):
+        found = transformed(transform, images, device, seed=7)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, np.stack(expected), rtol=1e-6, atol=1e-4)
+
+
+def test_compose_goes_from_left_to_right_with_one_rng(device):
     images, generator = batch(), rng()
     expected = Mirror()(RandomCrop(6)(images, generator), generator) * np.float32(0.5)
-    assert np.array_equal(Compose([RandomCrop(6), Mirror(), Scale(0.5)])(images, rng()), expected)
+    assert np.array_equal(transformed(Compose([RandomCrop(6), Mirror(), Scale(0.5)]), images, device), expected)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_second_gpu_keeps_its_images_though_the_first_is_current(name):
+    with standin_cupy.install(), standin_cupy.pretend_devices(2):
+        transform, expected = ALL[name](), transformed(ALL[name](), batch(), "cpu")
+        for gpu in ("gpu:1", "gpu:0", "gpu:1"):  # constants too: those of the one are of no use to the other
+            np.testing.assert_allclose(transformed(transform, batch(), gpu), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_gpu_gets_a_few_numbers_a_batch_and_gives_none_back(name):
+    with standin_cupy.install():
+        transform, images = ALL[name](), backend.to_device(batch(), "gpu")
+        transform(images, rng())  # the first time, constants go along
+        with standin_cupy.count_transfers() as count:
+            transform(images, rng())
+        numbers = {"RandomCrop": 1, "Mirror": 1, "ColourNoise": 1, "Resize": 2}
+        assert (count.to_device, count.to_host) == (numbers.get(name, 0), 0)
+
+
+@pytest.mark.parametrize("transform", [SubtractMean, Scale])
+def test_constants_go_to_a_gpu_once(transform):
+    with standin_cupy.install():
+        images, constant = backend.to_device(batch(), "gpu"), transform(batch(1)[0])
+        with standin_cupy.count_transfers() as count:
+            constant(images, rng())
+            constant(images, rng())
+        assert count.to_device == 1
 
 
 @pytest.mark.parametrize(("size", "padding"), [(5, 0), (8, 2), (1, 0), (8, 0)])
-def test_random_crops_are_pieces_of_the_padded_image(size, padding):
+def test_random_crops_are_pieces_of_the_padded_image(device, size, padding):
     images = batch()
-    crops = RandomCrop(size, padding)(images, rng())
+    crops = transformed(RandomCrop(size, padding), images, device)
     assert crops.shape == (50, size, size, 3)
     places = set()
     for image, crop in zip(images, crops, strict=True):
@@ -77,37 +206,23 @@ def test_random_crops_are_pieces_of_the_padded_image(size, padding):
     assert tops == set(range(8 + 2 * padding - size + 1)) and lefts == set(range(10 + 2 * padding - size + 1))
 
 
-def test_centre_crop():
+def test_centre_crop(device):
     images = batch()
-    assert np.array_equal(CenterCrop(4)(images, rng()), images[:, 2:6, 3:7])
-    assert np.array_equal(CenterCrop(5)(images, rng()), images[:, 1:6, 2:7])  # the odd pixel goes below and right
+    assert np.array_equal(transformed(CenterCrop(4), images, device), images[:, 2:6, 3:7])
+    assert np.array_equal(transformed(CenterCrop(5), images, device), images[:, 1:6, 2:7])  # the odd pixel goes below and right
 
 
-def test_images_together_share_a_crop_and_a_mirroring():
+def test_images_together_share_a_crop_and_a_mirroring(device):
     images = np.repeat(batch(1), 50, axis=0)  # equal images: what is done to them shows whether it is the same
     for transform in (RandomCrop(6, together=16), Mirror(together=16)):
-        results = transform(images, rng())
+        results = transformed(transform, images, device)
         groups = [results[start : start + 16] for start in (0, 16, 32, 48)]
         assert [len(group) for group in groups] == [16, 16, 16, 2]
         assert all((group == group[0]).all() for group in groups)
         assert len({group[0].tobytes() for group in groups}) > 1
 
 
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("size", [1, 3, 4, 8])
-def test_ten_crops_in_their_order(count, size):
-    images = batch(count)
-    top, left = (8 - size) // 2, (10 - size) // 2
-    expected = []
-    for image in images:
-        corners = [image[:size, :size], image[:size, -size:], image[-size:, :size], image[-size:, -size:]]
-        five = [*corners, image[top : top + size, left : left + size]]
-        expected += [*five, *[piece[:, ::-1] for piece in five]]
-    assert np.array_equal(TenCrop(size)(images, rng()), np.stack(expected))
-    assert np.array_equal(TenCrop(size)(images, rng())[4::10], CenterCrop(size)(images, rng()))
-
-
-def test_ten_crops_go_with_the_labels_of_their_images():
+def test_ten_crops_go_with_the_labels_of_their_images(device):
     dataset = EmbeddedCIFAR10(train=False)
     images, labels = next(iter(DataLoader(dataset, batch_size=4, transform=TenCrop(28))))
     assert images.shape == (40, 28, 28, 3) and labels.shape == (4,)
@@ -115,16 +230,16 @@ def test_ten_crops_go_with_the_labels_of_their_images():
 
 
 @pytest.mark.parametrize("crop", [RandomCrop(9), CenterCrop(9), RandomCrop(0), CenterCrop(-1), TenCrop(9), TenCrop(0)])
-def test_crops_that_do_not_fit_are_refused(crop):
+def test_crops_that_do_not_fit_are_refused(device, crop):
     with pytest.raises(ValueError, match=f"cannot crop {crop.size} x {crop.size} from images of 8 x 10; use Resize"):
-        crop(batch(), rng())
+        transformed(crop, batch(), device)
 
 
 @pytest.mark.parametrize("p", [0, 0.5, 0.9, 1])
-def test_mirror_flips_left_and_right_with_probability_p(p):
+def test_mirror_flips_left_and_right_with_probability_p(device, p):
     images = batch(1000, 2, 4, 1)
     flips = 0
-    for image, result in zip(images, Mirror(p)(images, rng()), strict=True):
+    for image, result in zip(images, transformed(Mirror(p), images, device), strict=True):
         flipped = np.array_equal(result, np.stack([image[:, column] for column in (3, 2, 1, 0)], axis=1))
         assert flipped or np.array_equal(result, image)
         flips += flipped
@@ -137,12 +252,11 @@ def naive_resize(image, size):
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]))
-def test_resize_equals_pillow(height, width, size, channels):
+def test_resize_equals_pillow(device, height, width, size, channels):
     images = rng().random((2, height, width, channels), np.float32) * 255
     expected = [naive_resize(image.transpose(2, 0, 1).copy(), size) for image in images]
-    np.testing.assert_allclose(Resize(size)(images, rng()), expected, atol=1e-3)
+    np.testing.assert_allclose(transformed(Resize(size), images, device), expected, atol=1e-3)
 
 
 def test_resize_equals_pillow_on_photographs_up_to_its_rounding():
@@ -159,22 +273,11 @@ def test_interpolation_matrix_by_hand():
     )  # each new pixel reaches over two old ones to either side
 
 
-def test_subtract_mean_and_scale_equal_a_loop_over_pixels():
-    images = batch().astype(np.uint8)
-    values = {"image": batch(1)[0], "colour": np.array([3.0, 5.0, 7.0]), "number": 3.5}
-    for value in values.values():
-        each = np.broadcast_to(value, images.shape[1:])
-        subtracted, scaled = SubtractMean(value)(images, rng()), Scale(value)(images, rng())
-        for index in np.ndindex(3, *images.shape[1:]):
-            assert subtracted[index] == pytest.approx(float(images[index]) - each[index[1:]], rel=1e-6)
-            assert scaled[index] == pytest.approx(float(images[index]) * each[index[1:]], rel=1e-6)
-
-
 @pytest.mark.parametrize("transform", [SubtractMean, Scale])
 @pytest.mark.parametrize("shape", [(4,), (9, 10, 3), (8, 10), (8, 10, 1), (1, 8, 10, 3)])
-def test_values_that_do_not_fit_are_refused(transform, shape):
+def test_values_that_do_not_fit_are_refused(device, transform, shape):
     with pytest.raises(ValueError, match=r"for images of shape \(8, 10, 3\); expected \(8, 10, 3\), \(3,\) or a number"):
-        transform(np.zeros(shape))(batch(), rng())
+        transformed(transform(np.zeros(shape)), batch(), device)
 
 
 @pytest.mark.parametrize(
