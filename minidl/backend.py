@@ -73,7 +73,7 @@ def on_device(device: str) -> Iterator[ModuleType]:
     except Exception as error:  # CuPy's own exception type cannot be named without CuPy
         raise RuntimeError(
             f'device "{device}": CuPy is installed but finds no GPU it can use ({error}). '
-            "Install an NVIDIA driver; `python -m minidl.doctor` shows what is there."
+            "`python -m minidl.doctor` says what to do."
         ) from error
     if number >= count:
         raise ValueError(f'device "{device}": this machine has {count} GPU(s), numbered from 0')
@@ -92,9 +92,16 @@ def _cupy() -> ModuleType:
     except ImportError as error:
         raise RuntimeError(
             f"a GPU needs CuPy, which cannot be imported here ({error}). Install it with "
-            '`python -m pip install "cupy-cuda12x[ctk]"`; `python -m minidl.doctor` shows what is there.'
+            '`python -m pip install "cupy-cuda12x[ctk]"`; `python -m minidl.doctor` says more.'
         ) from error
     return cupy
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether `error` is one of those that CuPy raises when a GPU's memory is full: its pool's, or one from a CUDA library."""
+    codes = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")
+    ours = type(error).__module__.startswith("cupy")  # a NumPy that finds no memory is another matter
+    return ours and (isinstance(error, MemoryError) or any(code in str(error) for code in codes))
 
 
 def get_default_device() -> str:

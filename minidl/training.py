@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from tqdm import tqdm
 import minidl.functional as F
 from minidl.autograd import no_grad
 from minidl.backend import get_array_module
+from minidl.nn.memory import memory_explained
 from minidl.nn.module import Module, evaluating, observed
 from minidl.optim import Optimizer
 from minidl.tensor import Tensor
@@ -35,11 +37,12 @@ class Totals:
     right: int = 0
     seconds: float = 0.0
 
-    def add(self, loss_sum: float, logits: Tensor, labels: Tensor) -> None:
-        """Count one batch, whose losses sum to `loss_sum`."""
-        self.images += len(labels)
-        self.loss += loss_sum
-        self.right += int((logits.argmax(axis=1) == labels).astype(np.int64).sum().item())
+    def add(self, images: int, loss: float, right: int, seconds: float) -> None:
+        """Count one batch; `loss` is the sum of its losses."""
+        self.images += images
+        self.loss += loss
+        self.right += right
+        self.seconds += seconds
 
     def figures(self) -> Figures:
         if not self.images:
@@ -57,32 +60,49 @@ def train_epoch(
     """One pass over `batches` of (images, labels), one step of `optimizer` a batch. `bar` counts the images.
 
     totals: the sums to go on from, when a part of the pass was done earlier; kept up to date after every step.
-    Raises FloatingPointError, which names the layer that saw it first, when NaN or infinity comes out; the weights do not take it up.
+    Raises FloatingPointError, which names the layer that saw it first, when the loss becomes NaN or infinite; the weights do not
+    take it up. MemoryError if a step does not fit on the GPU, with the batch size that would.
     """
     model.train()
     totals = Totals() if totals is None else totals
     clock = time.perf_counter()
     for x, labels in batches:
-        optimizer.zero_grad()
-        logits = model(x)
-        if not _finite(logits):
+        with memory_explained(model, x):
+            loss, right = _step(model, x, labels, optimizer)
+        if not math.isfinite(loss):
             raise FloatingPointError(
                 f"training diverged after {totals.images} images of this epoch: {first_not_finite(model, x)}. "
                 "Try a smaller learning rate"
             )
-        loss = F.cross_entropy(logits, labels)
-        value = loss.item()  # a number, not the Tensor: that would keep its whole graph alive
-        loss.backward()
-        optimizer.step()
-        totals.add(value * len(labels), logits, labels)
         now = time.perf_counter()
-        totals.seconds += now - clock
+        totals.add(len(labels), loss * len(labels), right, now - clock)
         clock = now
         if bar is not None:
             mean, share = totals.loss / totals.images, 100 * totals.right / totals.images
             bar.set_postfix_str(f"loss {mean:.3f}, top-1 {share:.1f} %", refresh=False)
             bar.update(len(labels))
     return totals.figures()
+
+
+def _step(model: Module, x: Tensor, labels: Tensor, optimizer: Optimizer) -> tuple[float, int]:
+    """One step on one batch. Returns the mean loss, and how many first guesses were right; if the loss is not finite, no step is
+    made. A function of its own, so that nothing of the batch is alive when the next one comes."""
+    optimizer.zero_grad()
+    logits = model(x)
+    if logits.device == "cpu" and not _finite(logits):  # `cross_entropy` would refuse it; on a GPU the loss tells, without waiting
+        return math.nan, 0
+    loss = F.cross_entropy(logits, labels)
+    right = _right(logits, labels)
+    loss.backward()
+    value = loss.item()  # the one moment of a step at which a GPU is waited for
+    if math.isfinite(value):
+        optimizer.step()
+    return value, int(right.item())
+
+
+def _right(logits: Tensor, labels: Tensor) -> Tensor:
+    """The number of first guesses that are right, as a Tensor."""
+    return (logits.argmax(axis=1) == labels).astype(np.int64).sum()
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -114,7 +134,8 @@ def evaluate(model: Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[F
     with evaluating(model):
         for x, labels in batches:
             logits = model(x)
-            totals.add(F.cross_entropy(logits, labels, reduction="sum").item(), logits, labels)
+            loss = F.cross_entropy(logits, labels, reduction="sum").item()
+            totals.add(len(labels), loss, int(_right(logits, labels).item()), 0.0)
             probabilities.append(F.softmax(logits).numpy())
     totals.seconds = time.perf_counter() - clock
     return totals.figures(), np.concatenate(probabilities)

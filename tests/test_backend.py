@@ -152,9 +152,32 @@ def test_without_cupy_the_error_says_what_to_install(no_cupy):
 def test_without_a_driver_the_error_says_so(two_gpus):
     with (
         standin_cupy.pretend_devices(0),
-        pytest.raises(RuntimeError, match=r"finds no GPU it can use \(.*no CUDA-capable device.*\).*driver.*minidl\.doctor"),
+        pytest.raises(
+            RuntimeError, match=r"finds no GPU it can use \(.*no CUDA-capable device.*\).*minidl\.doctor. says what to do"
+        ),
     ):
         Tensor([1.0], device="gpu")
+
+
+@pytest.mark.parametrize(
+    "kind, module, text, full",
+    [
+        (MemoryError, "cupy.cuda.memory", "Out of memory allocating 512 bytes (allocated so far: 0 bytes).", True),
+        (RuntimeError, "cupy_backends.cuda.api.runtime", "cudaErrorMemoryAllocation: out of memory", True),
+        (RuntimeError, "cupy_backends.cuda.api.driver", "CUDA_ERROR_OUT_OF_MEMORY: out of memory", True),
+        (RuntimeError, "cupy_backends.cuda.libs.cublas", "CUBLAS_STATUS_ALLOC_FAILED", True),
+        (
+            RuntimeError,
+            "cupy_backends.cuda.api.runtime",
+            "cudaErrorIllegalAddress: an illegal memory access was encountered",
+            False,
+        ),
+        (MemoryError, "numpy", "Unable to allocate 1. TiB for an array", False),
+        (ValueError, "builtins", "cudaErrorMemoryAllocation", False),
+    ],
+)
+def test_which_errors_say_that_a_gpu_is_full(kind, module, text, full):
+    assert backend.is_out_of_memory(type("Error", (kind,), {"__module__": module})(text)) is full
 
 
 def test_a_gpu_number_too_high(two_gpus):

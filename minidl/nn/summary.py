@@ -1,4 +1,4 @@
-"""`print(nn.summary(model, (224, 224, 3)))`: what every layer makes, holds and costs."""
+"""`print(nn.summary(model, (224, 224, 3), batch_size=128))`: what every layer makes, holds and costs, and the memory to train it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from minidl import backend
 from minidl.autograd import no_grad
+from minidl.nn.memory import Memory, step_memory
 from minidl.nn.module import Module, evaluating, observed
 from minidl.tensor import Tensor
 
@@ -39,10 +40,12 @@ HEADINGS = ["layer", "kind", "output", "parameters", "multiply-accumulates", "by
 
 @dataclass
 class Summary:
-    """The layers in the order they compute; `parameters` and the other totals count what is shared once."""
+    """The layers in the order they compute; `parameters` and the other totals count what is shared once. `memory`: of a training
+    step, where a batch size was given."""
 
     layers: list[LayerSummary]
     parameters: int
+    memory: Memory | None = None
 
     @property
     def multiply_accumulates(self) -> int:
@@ -61,17 +64,21 @@ class Summary:
             for row in rows
         ]
         rule = "-" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        memory = [] if self.memory is None else ["", repr(self.memory)]
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *memory])
 
 
-def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
+def summary(model: Module, input_shape: tuple[int, ...], batch_size: int | None = None) -> Summary:
     """A table of the layers of `model` for one input of `input_shape`, without the batch axis: (H, W, C) for images.
 
-    Sends one input of zeros through in evaluation mode, so an input that does not fit gives the layer's own error. The model is
-    left as it was.
+    batch_size: also predict the memory of a training step with so many inputs (see `nn.memory`).
+    Sends one input of zeros through in evaluation mode, so an input that does not fit gives the layer's own error; the prediction
+    sends a few forward and back in training mode. The model is left as it was.
     """
     if not isinstance(input_shape, (tuple, list)) or any(not isinstance(n, (int, np.integer)) or n < 1 for n in input_shape):
         raise ValueError(f"summary: input_shape is the shape of one input, such as (224, 224, 3); got {input_shape!r}")
+    if batch_size is not None and (not isinstance(batch_size, (int, np.integer)) or batch_size < 1):
+        raise ValueError(f"summary: batch_size must be an int of at least 1, got {batch_size!r}")
     layers: list[LayerSummary] = []
     seen: set[int] = set()
 
@@ -85,4 +92,5 @@ def summary(model: Module, input_shape: tuple[int, ...]) -> Summary:
     device = next((p.device for p in model.parameters()), backend.get_default_device())
     with evaluating(model), observed(model, note), no_grad():
         model(Tensor(np.zeros((1, *input_shape), np.float32), device=device))
-    return Summary(layers, sum(p.size for p in model.parameters()))
+    memory = None if batch_size is None else step_memory(model, tuple(input_shape)).at(batch_size)
+    return Summary(layers, sum(p.size for p in model.parameters()), memory)

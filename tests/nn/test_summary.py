@@ -95,3 +95,14 @@ def test_the_model_is_left_as_it_was(device, fits):
 def test_what_is_no_input_shape(shape):
     with pytest.raises(ValueError, match="input_shape is the shape of one input"):
         nn.summary(nn.ReLU(), shape)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.0, "8"])
+def test_what_is_no_batch_size(batch_size):
+    with pytest.raises(ValueError, match="batch_size must be an int of at least 1"):
+        nn.summary(nn.ReLU(), (3,), batch_size)
+
+
+def test_without_a_batch_size_no_memory_is_predicted():
+    assert nn.summary(nn.ReLU(), (3,)).memory is None and "memory" not in repr(nn.summary(nn.ReLU(), (3,)))
+    assert nn.summary(nn.ReLU(), (3,), np.int64(7)).memory.batch_size == 7
