@@ -8,6 +8,7 @@ from minidl.backend import Array, get_array_module
 from minidl.kernels import parallel
 
 SMALL = 1 << 21  # multiplications below which waking the pool costs more than it saves
+STRIP = 512  # rows of a transposed matrix in a piece
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -24,5 +25,12 @@ def matmul(a: Array, b: Array) -> Array:
     def columns(piece: slice) -> None:
         xp.matmul(a, b[:, piece], out=product[:, piece])
 
-    parallel.for_each(rows if n > m else columns, parallel.one_a_worker(max(n, m)), xp)
+    def turned(piece: slice) -> None:
+        part = parallel.scratch("turned", (piece.stop - piece.start, n), product.dtype, xp)
+        product[:, piece] = xp.matmul(b.T[piece], a.T, out=part).T
+
+    if b.T.flags.c_contiguous and n < m:  # gradient @ weight^T: BLAS goes through the rows of the weights as they lie
+        parallel.for_each(turned, [slice(start, min(start + STRIP, m)) for start in range(0, m, STRIP)], xp)
+    else:
+        parallel.for_each(rows if n > m else columns, parallel.one_a_worker(max(n, m)), xp)
     return product

@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from minidl.kernels import memory
+
 Piece = TypeVar("Piece")
 
 CHUNK_BYTES = 1 << 20  # half of a core's second-level cache, leaving room for weights and results
@@ -46,6 +48,7 @@ def _pool() -> ThreadPoolExecutor:
 # (seen with OpenBLAS 0.3.31 when the loader's threads were at work). `threadpoolctl.threadpool_limits` gives BLAS its threads back
 # for work of your own.
 threadpool_limits(1, user_api="blas")
+memory.keep()
 
 
 if hasattr(os, "register_at_fork"):  # threads do not survive a fork: the child makes its own
