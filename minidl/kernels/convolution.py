@@ -10,11 +10,13 @@ x: (N, H, W, C). weight: (KH, KW, C / groups, O). y: (N, OH, OW, O). With P = im
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from minidl.backend import Array, get_array_module
-from minidl.kernels import parallel
-from minidl.kernels.im2col import col2im, im2col
+from minidl.kernels import cuda, parallel, winograd
+from minidl.kernels.im2col import col2im, gather, im2col
 from minidl.kernels.window import Window
 
 # A piece of the weight gradient ends in adding a whole KH * KW * C x O matrix: it pays to have more rows between two additions.
@@ -52,6 +54,8 @@ def input_gradient_plain(dy: Array, weight: Array, window: Window, groups: int, 
 
 def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
     """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
+    if winograd.pays(x, weight, window, groups):
+        return winograd.conv2d(x, weight, bias, window, groups)
     xp = get_array_module(x)
     rows, columns = window.output_size(*x.shape[1:3])
     y = xp.empty((x.shape[0], rows, columns, weight.shape[3]), xp.result_type(x, weight))
@@ -59,7 +63,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
 
     def multiply(piece: tuple[slice, slice]) -> None:
         images, band = piece
-        image = window.padded(x[images], rows=band)
+        image = _image(x[images], window, band)
         target = y[images, band].reshape(-1, y.shape[3])
         for inputs, outputs, matrix in towers:
             xp.matmul(_patches(image[..., inputs], window, band, columns), matrix, out=target[:, outputs])
@@ -78,13 +82,15 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     shape = (*window.kernel, c, o)
     dtype = xp.result_type(x, dy)
     like = xp.broadcast_to(xp.empty((), dtype), shape)  # only its shape is asked for
+    if winograd.pays(x, like, window, groups):
+        return winograd.weight_gradient(x, dy, window, groups)
     towers = _towers(x.shape[3], like, groups)
 
     def accumulate(worker: int, pieces) -> Array:
         total = xp.zeros((window.kernel[0] * window.kernel[1] * c, o), dtype)
         product = parallel.scratch("product", (total.shape[0], o // groups), dtype, xp)
         for images, band in pieces:
-            image = window.padded(x[images], rows=band)
+            image = _image(x[images], window, band)
             gradient = dy[images, band].reshape(-1, o)
             for inputs, outputs in towers:
                 patches = _patches(image[..., inputs], window, band, columns)
@@ -137,8 +143,19 @@ def _turned(weight: Array, groups: int) -> Array:
     return towers.transpose(0, 1, 4, 3, 2).reshape(kh, kw, o // groups, groups * c)
 
 
+def _image(x: Array, window: Window, band: slice) -> Array:
+    """What `_patches` takes: the padded images, or the images themselves for the CUDA kernel, which reads padding as 0 (and always
+    all output rows: `_pieces` makes bands only with NumPy)."""
+    return x if cuda.ready("im2col", x) else window.padded(x, rows=band)
+
+
 def _patches(image: Array, window: Window, band: slice, columns: int) -> Array:
-    """im2col of a padded piece into scratch memory: (places, KH * KW * C)."""
+    """im2col of a piece from `_image` into scratch memory: (places, KH * KW * C)."""
+    if cuda.ready("im2col", image):
+        shape = (len(image), band.stop - band.start, columns, *window.kernel, image.shape[3])
+        patches = parallel.scratch("patches", shape, image.dtype, get_array_module(image))
+        gather(image, patches, window)
+        return patches.reshape(prod(shape[:3]), -1)
     view = window.view(image, band.stop - band.start, columns)
     patches = parallel.scratch("patches", view.shape, image.dtype, get_array_module(image))
     patches[...] = view

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from minidl.backend import Array, get_array_module
-from minidl.kernels import parallel
+from minidl.kernels import cuda, parallel
 
 
 def relu(x: Array) -> Array:
     """max(x, 0); a NaN stays one."""
     xp = get_array_module(x)
     y = xp.empty(x.shape, x.dtype)
+    if cuda.ready("elementwise", x):
+        cuda.launch("elementwise", "relu", _flat(x, y), [x.size], (x.size,))
+        return y
     source, target = x.reshape(-1), y.reshape(-1)
     parallel.for_each(lambda piece: xp.maximum(source[piece], 0, out=target[piece]), _pieces(source), xp)
     return y
@@ -19,9 +22,26 @@ def relu_backward(y: Array, gradient: Array) -> Array:
     """`gradient` where the output `y` is positive, else 0."""
     xp = get_array_module(y)
     dx = xp.empty(y.shape, gradient.dtype)
+    if cuda.ready("elementwise", y, gradient):
+        cuda.launch("elementwise", "relu_backward", _flat(y, gradient, dx), [y.size], (y.size,))
+        return dx
     output, source, target = y.reshape(-1), gradient.reshape(-1), dx.reshape(-1)
     parallel.for_each(lambda p: xp.multiply(source[p], output[p] > 0, out=target[p]), _pieces(output), xp)
     return dx
+
+
+def add_bias_relu(y: Array, bias: Array) -> None:
+    """y <- max(y + bias, 0), in place. y: (..., C), bias: (C,)."""
+    if cuda.ready("elementwise", y, bias) and y.flags.c_contiguous:
+        over = cuda.pixels(y.shape)
+        cuda.launch("elementwise", "add_bias_relu", [*cuda.contiguous(bias), y], over, over)
+        return
+    y += bias
+    get_array_module(y).maximum(y, 0, out=y)
+
+
+def _flat(*arrays: Array) -> list[Array]:
+    return [a.reshape(-1) for a in cuda.contiguous(*arrays)]
 
 
 def _pieces(x: Array) -> list[slice]:

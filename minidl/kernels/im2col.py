@@ -8,7 +8,7 @@ product (Chellapilla, Puri and Simard 2006). col2im is its transpose: it adds ev
 from __future__ import annotations
 
 from minidl.backend import Array, get_array_module
-from minidl.kernels import parallel
+from minidl.kernels import cuda, parallel
 from minidl.kernels.window import Window
 
 
@@ -18,6 +18,9 @@ def im2col(x: Array, window: Window) -> Array:
     rows, columns = window.output_size(*x.shape[1:3])
     (kh, kw), c = window.kernel, x.shape[3]
     cols = xp.empty((x.shape[0], rows, columns, kh, kw, c), x.dtype)
+    if cuda.ready("im2col", x):
+        gather(x, cols, window)
+        return cols.reshape(x.shape[0], rows, columns, kh * kw * c)
 
     def copy(piece: slice) -> None:
         cols[piece] = window.view(window.padded(x[piece]), rows, columns)
@@ -36,6 +39,11 @@ def col2im(cols: Array, window: Window, height: int, width: int) -> Array:
     n, rows, columns, size = cols.shape
     (kh, kw), ((top, bottom), (left, right)) = window.kernel, window.padding
     c = size // (kh * kw)
+    if cuda.ready("im2col", cols):
+        x = xp.empty((n, height, width, c), cols.dtype)
+        constants = [cuda.geometry(window, x.shape, cols.shape)]
+        cuda.launch("im2col", "col2im", cuda.contiguous(cols, x), constants, (n * height, width, c))
+        return x
     image = xp.zeros((n, height + top + bottom, width + left + right, c), cols.dtype)
 
     def add(piece: slice) -> None:
@@ -45,3 +53,11 @@ def col2im(cols: Array, window: Window, height: int, width: int) -> Array:
 
     parallel.for_each(add, parallel.slices(n, cols[:1].nbytes, xp), xp)
     return image[:, top : top + height, left : left + width]
+
+
+def gather(x: Array, cols: Array, window: Window) -> None:
+    """im2col by the CUDA kernel into `cols` (N, OH, OW, KH, KW, C). x may be some of an array's channels: no copy is made of it."""
+    n, rows, columns, kh, kw, c = cols.shape
+    x = x if x.strides[3] == x.itemsize else cuda.contiguous(x)[0]
+    constants = [cuda.geometry(window, x.shape, cols.shape), *(stride // x.itemsize for stride in x.strides[:3])]
+    cuda.launch("im2col", "im2col", [x, cols], constants, (n * rows * kh, columns * kw, c))

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from minidl.backend import Array, get_array_module
-from minidl.kernels import parallel
+from minidl.kernels import cuda, parallel
 
 CHUNK_BYTES = parallel.CHUNK_BYTES // 4  # of x: three or four lines of this size are in use at a time
 
@@ -60,6 +60,9 @@ def lrn(x: Array, size: int, alpha: float, beta: float, k: float, groups: int) -
     """x: (..., C). Returns the normalised x."""
     xp = get_array_module(x)
     y = xp.empty(x.shape, x.dtype)
+    if cuda.ready("lrn", x):
+        _launch("lrn", [x, y], groups, size // 2, float(alpha), float(beta), float(k))
+        return y
 
     def normalise(x: Array, y: Array) -> None:
         power = negative_power(_scale(x, size, alpha, k), beta)
@@ -73,6 +76,9 @@ def lrn_backward(x: Array, g: Array, size: int, alpha: float, beta: float, k: fl
     """x, g: (..., C). Returns the gradient of x."""
     xp = get_array_module(x)
     dx = xp.empty(x.shape, x.dtype)
+    if cuda.ready("lrn", x, g):
+        _launch("lrn_backward", [x, g, dx], groups, size // 2, float(alpha), float(beta), float(k), -2.0 * alpha * beta)
+        return dx
 
     def differentiate(x: Array, g: Array, dx: Array) -> None:
         s = _scale(x, size, alpha, k)
@@ -96,6 +102,12 @@ def _in_pieces(task: Callable[..., None], groups: int, *arrays: Array) -> None:
     xp = get_array_module(arrays[0])
     pieces = parallel.slices(len(rows[0]), rows[0][:1].nbytes, xp, CHUNK_BYTES)
     parallel.for_each(lambda piece: task(*(a[piece] for a in rows)), pieces, xp)
+
+
+def _launch(kernel: str, arrays: list[Array], groups: int, *constants: float) -> None:
+    """Run a kernel of lrn.cu, for which a pixel of several towers is several pixels."""
+    over = cuda.pixels(arrays[0].shape, groups)
+    cuda.launch("lrn", kernel, cuda.contiguous(*arrays), [*over, *constants], over)
 
 
 def _scale(x: Array, size: int, alpha: float, k: float) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.backend import Array, get_array_module
-from minidl.kernels import parallel
+from minidl.kernels import cuda, parallel
 from minidl.kernels.window import Window
 
 
@@ -24,6 +24,9 @@ def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
     y = xp.empty((x.shape[0], rows, columns, x.shape[3]), x.dtype)
     kh, kw = window.kernel
     position = xp.empty(y.shape, np.uint8 if kh * kw <= 256 else np.uint32)
+    if _ready(x, window):
+        _launch("max_pool", [x, y, position], window, x, y)
+        return y, position
 
     def pool(images: slice) -> None:
         taps = window.taps(window.padded(x[images], fill=-np.inf), rows, columns)
@@ -46,6 +49,9 @@ def max_pool_backward(dy: Array, position: Array, window: Window, height: int, w
     xp = get_array_module(dy)
     n, rows, columns, c = dy.shape
     dx = xp.empty((n, height, width, c), dy.dtype)
+    if _ready(dy, window):
+        _launch("max_pool_backward", [dy, position, dx], window, dx, dy)
+        return dx
 
     def spread(images: slice) -> None:
         image = _padded_zeros(dx[images], window)
@@ -64,6 +70,9 @@ def max_pool_gather(x: Array, position: Array, window: Window) -> Array:
     xp = get_array_module(x)
     rows, columns = position.shape[1:3]
     y = xp.zeros(position.shape, x.dtype)
+    if _ready(x, window):
+        _launch("max_pool_gather", [x, position, y], window, x, y)
+        return y
 
     def gather(images: slice) -> None:
         for k, tap in enumerate(window.taps(window.padded(x[images]), rows, columns)):
@@ -78,6 +87,9 @@ def sum_pool(x: Array, window: Window) -> Array:
     xp = get_array_module(x)
     rows, columns = window.output_size(*x.shape[1:3])
     y = xp.empty((x.shape[0], rows, columns, x.shape[3]), x.dtype)
+    if _ready(x, window):
+        _launch("sum_pool", [x, y], window, x, y)
+        return y
 
     def pool(images: slice) -> None:
         taps = window.taps(window.padded(x[images]), rows, columns)
@@ -95,6 +107,9 @@ def sum_pool_backward(dy: Array, window: Window, height: int, width: int) -> Arr
     xp = get_array_module(dy)
     n, rows, columns, c = dy.shape
     dx = xp.empty((n, height, width, c), dy.dtype)
+    if _ready(dy, window):
+        _launch("sum_pool_backward", [dy, dx], window, dx, dy)
+        return dx
 
     def spread(images: slice) -> None:
         image = _padded_zeros(dx[images], window)
@@ -104,6 +119,17 @@ def sum_pool_backward(dy: Array, window: Window, height: int, width: int) -> Arr
 
     parallel.for_each(spread, _pieces(dx), xp)
     return dx
+
+
+def _ready(x: Array, window: Window) -> bool:
+    return window.dilation == (1, 1) and cuda.ready("pooling", x)
+
+
+def _launch(kernel: str, arrays: list[Array], window: Window, images: Array, places: Array) -> None:
+    """Run a kernel of pooling.cu, whose threads share out the array that is written, the last."""
+    n, rows, columns, c = arrays[-1].shape
+    constants = [cuda.geometry(window, images.shape, places.shape)]
+    cuda.launch("pooling", kernel, cuda.contiguous(*arrays), constants, (n * rows, columns, c))
 
 
 def _pieces(x: Array) -> list[slice]:

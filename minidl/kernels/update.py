@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.backend import Array, get_array_module
-from minidl.kernels import parallel
+from minidl.kernels import cuda, parallel
 
 
 def sgd_paper(w: Array, v: Array, g: Array, lr: float, momentum: float, weight_decay: float) -> None:
     """v <- momentum v - weight_decay lr w - lr g;  w <- w + v (Krizhevsky et al. 2012, section 5)."""
+    if _ready(w, v, g):
+        return _launch("sgd_paper", [w, v, g], lr, momentum, weight_decay * lr)
 
     def update(w: Array, v: Array, g: Array) -> None:
         v *= momentum
@@ -23,6 +25,8 @@ def sgd_paper(w: Array, v: Array, g: Array, lr: float, momentum: float, weight_d
 
 def sgd_pytorch(w: Array, v: Array, g: Array, lr: float, momentum: float, weight_decay: float) -> None:
     """v <- momentum v + g + weight_decay w;  w <- w - lr v."""
+    if _ready(w, v, g):
+        return _launch("sgd_pytorch", [w, v, g], lr, momentum, weight_decay)
 
     def update(w: Array, v: Array, g: Array) -> None:
         v *= momentum
@@ -40,6 +44,8 @@ def adam(
     """Kingma and Ba 2015, algorithm 1, with the decay added to the gradient: m, s are the moving means of g and g ** 2."""
     xp = get_array_module(w)
     step, root = lr / (1 - betas[0] ** t), (1 - betas[1] ** t) ** 0.5
+    if _ready(w, m, s, g):
+        return _launch("adam", [w, m, s, g], step, root, betas[0], 1 - betas[0], betas[1], 1 - betas[1], eps, weight_decay)
 
     def update(w: Array, m: Array, s: Array, g: Array) -> None:
         if weight_decay:
@@ -51,6 +57,17 @@ def adam(
         w -= step * m / (xp.sqrt(s) / root + eps)
 
     _in_pieces(update, w, m, s, g)
+
+
+def _ready(*arrays: Array) -> bool:
+    return cuda.ready("update", *arrays) and all(a.flags.c_contiguous for a in arrays[:-1])
+
+
+def _launch(kernel: str, arrays: list[Array], *constants: float) -> None:
+    """Run a kernel of update.cu on what it changes, which is contiguous, and the gradient, which need not be."""
+    size = arrays[0].size
+    flat = [a.reshape(-1) for a in arrays]
+    cuda.launch("update", kernel, flat, [size, *(float(c) for c in constants)], (size,))
 
 
 def _in_pieces(update, *arrays: Array) -> None:

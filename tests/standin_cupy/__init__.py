@@ -4,7 +4,8 @@ Code written with `xp = get_array_module(x)` goes wrong unseen on a CPU: a stray
 arrays, an argument that only NumPy has, a hidden copy to the host. This package, put into `sys.modules["cupy"]` by
 `install`, refuses what CuPy 14.2 refuses and a little more, and counts what crosses between host and device. All else
 gives NumPy's results bit for bit in CuPy's forms: a full reduction or a single element is a 0-d device array, fresh
-arrays are C-contiguous. A GPU stays the judge: no kernel is compiled here, and the random numbers are not CuPy's.
+arrays are C-contiguous, and those of `empty` are full of NaN. Kernels of our own run on the CPU (`raw`). A GPU stays
+the judge: of speed, of what its compiler makes of a kernel, and the random numbers are not CuPy's.
 
     with standin_cupy.install(), standin_cupy.count_transfers() as count:
         train_step()
@@ -25,10 +26,12 @@ import numpy as np
 from . import cuda, random, rules
 from .cuda import is_available, pretend_devices
 from .device_array import apply, count_transfers, ndarray, transfers, used_bytes
-from .functions import array, as_strided, asarray, ascontiguousarray, asnumpy, sliding_window_view, ufunc
+from .functions import array, as_strided, asarray, ascontiguousarray, asnumpy, empty, empty_like, sliding_window_view, ufunc
+from .raw import RawKernel, RawModule, compiler, threads_backwards
 
-__all__ = ["array", "asarray", "ascontiguousarray", "asnumpy", "count_transfers", "cuda", "install", "is_available"]
-__all__ += ["ndarray", "pretend_devices", "random", "transfers", "ufunc", "used_bytes"]
+__all__ = ["RawKernel", "RawModule", "array", "asarray", "ascontiguousarray", "asnumpy", "compiler", "count_transfers", "cuda"]
+__all__ += ["empty", "empty_like", "install", "is_available", "ndarray", "pretend_devices", "random", "threads_backwards"]
+__all__ += ["transfers", "ufunc", "used_bytes"]
 __version__ = "14.2.0"
 
 asanyarray = asarray
@@ -76,10 +79,3 @@ def get_array_module(*args: Any) -> ModuleType:
 
 def get_default_memory_pool() -> SimpleNamespace:
     return SimpleNamespace(used_bytes=used_bytes, total_bytes=used_bytes, free_all_blocks=lambda: None)
-
-
-def RawModule(*args: Any, **kwargs: Any) -> Any:
-    raise NotImplementedError("the stand-in for CuPy compiles no CUDA kernels: test them on a GPU")
-
-
-RawKernel = ElementwiseKernel = ReductionKernel = RawModule

@@ -31,6 +31,10 @@ class CUDARuntimeError(RuntimeError):
     """What CuPy raises for every error of the CUDA runtime."""
 
 
+class CUDADriverError(RuntimeError):
+    """What CuPy raises for every error of the CUDA driver, which loads and launches kernels."""
+
+
 def is_available() -> bool:
     return _machine.count > 0
 

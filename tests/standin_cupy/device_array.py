@@ -174,6 +174,10 @@ class ndarray:
         return self.transpose()
 
     @property
+    def data(self) -> SimpleNamespace:
+        return SimpleNamespace(ptr=self._array.ctypes.data)
+
+    @property
     def flags(self) -> SimpleNamespace:
         names = ("c_contiguous", "f_contiguous", "owndata", "fnc", "forc")  # CuPy has no `writeable`
         return SimpleNamespace(**{name: getattr(self._array.flags, name) for name in names})

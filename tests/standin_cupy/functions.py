@@ -68,6 +68,20 @@ def ascontiguousarray(a: ndarray, dtype: Any = None) -> Any:
     return apply("cupy.ascontiguousarray", lambda inside: np.asarray(inside, dtype, order="C"), a)  # 0-d stays 0-d
 
 
+def empty(*args: Any, **kwargs: Any) -> Any:
+    return _spoilt(apply("cupy.empty", np.empty, *args, **kwargs))
+
+
+def empty_like(*args: Any, **kwargs: Any) -> Any:
+    return _spoilt(apply("cupy.empty_like", np.empty_like, *args, **kwargs))
+
+
+def _spoilt(fresh: ndarray) -> ndarray:
+    """Full of NaN, or of the largest number: what is never written shall show."""
+    fresh._array.fill({"f": np.nan, "c": np.nan, "b": True}.get(fresh.dtype.kind, np.array(-1).astype(fresh.dtype)))
+    return fresh
+
+
 def asnumpy(a: Any, stream: Any = None, order: Any = "C", out: Any = None, *, blocking: bool = True) -> Any:
     if isinstance(a, ndarray):
         return a.get(stream, order, out, blocking)

@@ -1,0 +1,128 @@
+"""Our own CUDA kernels, the `.cu` files of this folder: compiled where one is first needed, and launched on CuPy's arrays.
+
+A function of this folder asks whether they are `ready` for its arrays, and if not computes with the operations that NumPy and CuPy
+share: on the CPU, of course, but also on a GPU whose CUDA compiler is missing. Those operations say what the kernel has to compute.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from math import prod
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, get_array_module
+from minidl.kernels.window import Window
+
+REALS = {np.dtype(np.float32), np.dtype(np.float64)}
+BYTE = np.dtype(np.uint8)
+THREADS = 256  # in a block: not measured yet
+BLOCKS = 2**31 - 1  # the most that CUDA takes; kernels go on to the next work when there is more
+VECTOR_BYTES = 16  # the most that one instruction loads or stores
+
+GEOMETRY = np.dtype([(name, np.int32) for name in (
+    "images", "height", "width", "channels", "rows", "columns", "kernel_height", "kernel_width",
+    "stride_down", "stride_along", "top", "left", "dilation_down", "dilation_along",
+)])  # fmt: skip
+"""The struct of the same name in kernel.cuh."""
+
+
+def ready(file: str, *arrays: Array) -> bool:
+    """Whether the kernels of `file`.cu can work on `arrays`: CuPy's, all of them float32 or all float64, and there is a compiler.
+
+    The first time that there is none, a warning says what to do.
+    """
+    xp, dtypes = get_array_module(arrays[0]), {a.dtype for a in arrays}
+    return xp is not np and len(dtypes) == 1 and dtypes <= REALS and _compiles(xp, file, arrays[0].dtype)
+
+
+def launch(file: str, kernel: str, arrays: Sequence[Array], constants: Sequence[Any], over: tuple[int, ...]) -> None:
+    """Run `kernel` of `file`.cu with `arrays`, contiguous ones unless the kernel knows of strides, and `constants` as arguments.
+
+    constants: a float arrives as `Real`, an int as `long long`, a structured array of size 1 as a struct. over: the shape that the
+    threads share out among themselves, (rows, columns, channels) for kernels written with `for_each_pixel`, (size,) for those with
+    `for_each_element`. Nothing waits for the kernel to end.
+    """
+    if prod(over):
+        xp, real = get_array_module(arrays[0]), arrays[0].dtype
+        width = vector_width(real, over[-1], arrays)
+        function = _function(xp, file, options(real, width, *(a.dtype for a in arrays if a.dtype.kind == "u")), kernel)
+        grid, block = shares(over, width)
+        function(grid, block, (*arrays, *(real.type(c) if isinstance(c, float) else c for c in constants)))
+
+
+def contiguous(*arrays: Array) -> list[Array]:
+    """The arrays, or copies of them, without gaps and in the order of their axes."""
+    return [get_array_module(a).ascontiguousarray(a) for a in arrays]
+
+
+def geometry(window: Window, images: tuple[int, ...], places: tuple[int, ...]) -> np.ndarray:
+    """The struct `Geometry` for a window over images (N, H, W, C) with places (N, OH, OW, ...)."""
+    (top, _), (left, _) = window.padding
+    return np.array((*images, *places[1:3], *window.kernel, *window.stride, top, left, *window.dilation), GEOMETRY)
+
+
+def pixels(shape: tuple[int, ...], groups: int = 1) -> tuple[int, int, int]:
+    """(rows, columns, channels) for an array (..., C), its towers side by side as if they were pixels of their own."""
+    columns, channels = groups * (shape[-2] if len(shape) > 2 else 1), shape[-1] // groups
+    return prod(shape) // max(1, columns * channels), columns, channels
+
+
+def vector_width(real: np.dtype, channels: int, arrays: Sequence[Array]) -> int:
+    """How many neighbouring channels a thread works on: 16 bytes' worth where all vectors would be aligned, else 1."""
+    width = VECTOR_BYTES // real.itemsize
+    aligned = all(address % (width * a.itemsize) == 0 for a in arrays for address in (a.data.ptr, *a.strides[:-1]))
+    return width if aligned and channels % width == 0 else 1
+
+
+def shares(over: tuple[int, ...], width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(grid, block) for `launch`'s `over`: a block for each row or, of elements without shape, for THREADS vectors."""
+    vectors = -(-over[-1] // width)
+    if len(over) == 1:
+        return (min(-(-vectors // THREADS), BLOCKS),), (THREADS,)
+    rows, columns, _ = over
+    along_channels = min(vectors, THREADS)
+    return (min(rows, BLOCKS),), (along_channels, min(columns, THREADS // along_channels))
+
+
+@cache
+def options(real: np.dtype, width: int, position: np.dtype = BYTE) -> tuple[str, ...]:
+    """What kernel.cuh leaves to be said. `Position` is the type of positions in a window, where a kernel has any."""
+    return ("-std=c++17", f"-DReal={real.name}", f"-DWIDTH={width}", f"-DPosition={position.name}")
+
+
+@cache
+def source(file: str) -> str:
+    """The text of `file`.cu with kernel.cuh in place: CuPy keeps compiled kernels on disk by the text that it is given."""
+    folder = Path(__file__).parent
+    return (folder / f"{file}.cu").read_text().replace('#include "kernel.cuh"', (folder / "kernel.cuh").read_text())
+
+
+@cache
+def _function(xp: ModuleType, file: str, options: tuple[str, ...], kernel: str) -> Any:
+    return xp.RawModule(code=source(file), options=options).get_function(kernel)
+
+
+@cache
+def _compiles(xp: ModuleType, file: str, real: np.dtype) -> bool:
+    try:
+        xp.RawModule(code=source(file), options=options(real, 1)).compile()
+    except Exception as error:  # the compiler may be missing, or its headers, or be too old: CuPy has an exception for each
+        _warn(xp, str(error).strip())
+        return False
+    return True
+
+
+@cache
+def _warn(xp: ModuleType, error: str) -> None:
+    warnings.warn(
+        f"minidl's CUDA kernels cannot be compiled here, so the GPU goes the slower way through CuPy's operations ({error}). "
+        'Install the compiler with `python -m pip install "cupy-cuda12x[ctk]"` (cuda13x for CUDA 13).',
+        RuntimeWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,202 @@
+"""For every CUDA kernel: what Hypothesis draws, and a check that it computes on a GPU what NumPy does on the CPU.
+
+Sums have the same order in both, so most results must be equal bit for bit; where products are added, a GPU may round once less.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import pytest
+import standin_cupy
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from kernels.strategies import assert_close, dtypes, normal, pairs, seeds
+from minidl.backend import to_device
+from minidl.kernels import convolution, cuda, dropout, elementwise, im2col, lrn, pooling, update
+from minidl.kernels.window import Window
+
+channels = st.sampled_from([1, 2, 3, 4, 6, 8, 12])  # whole vectors of 16 bytes, and not
+launches = st.tuples(st.booleans(), st.sampled_from([1, 3, cuda.BLOCKS]), st.sampled_from([2, cuda.THREADS]))
+sizes = st.integers(0, 3000)  # several blocks
+
+
+@contextmanager
+def launched(backwards, blocks, threads):
+    """Inside the block the stand-in begins with the last thread, and there are no more than so many blocks of so many threads."""
+    with pytest.MonkeyPatch.context() as patch, standin_cupy.threads_backwards() if backwards else nullcontext():
+        patch.setattr(cuda, "BLOCKS", blocks)
+        patch.setattr(cuda, "THREADS", threads)
+        yield
+
+
+@st.composite
+def windows(draw, dilated: bool = False):
+    """(window, shape of the images): strides beyond the kernel, another padding on each side, windows that hang over."""
+    kernel = draw(pairs(1, 4))
+    dilation = draw(pairs(1, 3)) if dilated else (1, 1)
+    padding = tuple((draw(st.integers(0, k // 2)), draw(st.integers(0, k + 1))) for k in kernel)
+    window = Window(kernel, draw(pairs(1, 5)), padding, dilation)
+    least = [max(1, extent - sum(sides)) for extent, sides in zip(window.extent, padding, strict=True)]
+    height, width = (draw(st.integers(n, n + 7)) for n in least)
+    return window, (draw(st.integers(1, 3)), height, width, draw(channels))
+
+
+def places(window, shape):
+    return shape[0], *window.output_size(*shape[1:3]), shape[3]
+
+
+def equal(device, function, arrays, *constants):
+    """The result, or the results, of `function` on `device` and on the CPU are equal, NaN included."""
+    there = function(*(to_device(a, device) for a in arrays), *constants)
+    here = function(*arrays, *constants)
+    for actual, expected in zip(*(r if isinstance(r, tuple) else (r,) for r in (there, here)), strict=True):
+        assert actual.dtype == expected.dtype
+        assert_array_equal(to_device(actual, "cpu"), expected)
+
+
+POOLING = st.tuples(windows(), dtypes, seeds, st.booleans())
+
+
+def check_max_pool(device, case):
+    (window, shape), dtype, seed, special = case
+    x = np.round(normal(seed, shape, dtype=dtype)[0])  # few different values: many equal maxima
+    if special:
+        rare = np.random.default_rng(seed).random(shape)
+        x[rare < 0.2] = -np.inf
+        x[rare > 0.9] = np.nan
+    equal(device, pooling.max_pool, [x], window)
+
+
+def check_max_pool_backward(device, case):
+    (window, shape), dtype, seed, _ = case
+    x, dy = normal(seed, shape, places(window, shape), dtype=dtype)
+    _, position = pooling.max_pool(np.round(x), window)
+    equal(device, lambda *a: pooling.max_pool_backward(*a, window, *shape[1:3]), [dy, position])
+    equal(device, lambda *a: pooling.max_pool_gather(*a, window), [x, position])
+
+
+def check_sum_pool(device, case):
+    (window, shape), dtype, seed, _ = case
+    x, dy = normal(seed, shape, places(window, shape), dtype=dtype)
+    equal(device, pooling.sum_pool, [x], window)
+    equal(device, pooling.sum_pool_backward, [dy], window, *shape[1:3])
+
+
+IM2COL = st.tuples(windows(dilated=True), dtypes, seeds, st.integers(0, 5))
+
+
+def check_im2col(device, case):
+    """Of some channels of an array that has more, and begins at any of them."""
+    (window, shape), dtype, seed, first = case
+    (whole,) = normal(seed, (*shape[:3], shape[3] + 5), dtype=dtype)
+    equal(device, lambda x: im2col.im2col(x[..., first : first + shape[3]], window), [whole])
+    equal(device, lambda x: im2col.im2col(x[:, ::-1, :, first : first + shape[3]], window), [whole])
+
+
+def check_col2im(device, case):
+    (window, shape), dtype, seed, _ = case
+    n, rows, columns, c = places(window, shape)
+    (cols,) = normal(seed, (n, rows, columns, window.kernel[0] * window.kernel[1] * c), dtype=dtype)
+    equal(device, im2col.col2im, [cols], window, *shape[1:3])
+
+
+CONVOLUTION = st.tuples(windows(dilated=True), dtypes, seeds, st.integers(1, 3))
+
+
+def check_convolution(device, case):
+    (window, (n, height, width, c)), dtype, seed, groups = case
+    x, weight, bias, dy = normal(
+        seed,
+        (n, height, width, groups * c),
+        (*window.kernel, c, groups * 2),
+        (groups * 2,),
+        (n, *window.output_size(height, width), groups * 2),
+        dtype=dtype,
+    )
+    there = [to_device(a, device) for a in (x, weight, bias, dy)]
+    assert_close(convolution.conv2d(*there[:3], window, groups), convolution.conv2d_plain(x, weight, bias, window, groups))
+    dw = convolution.weight_gradient_plain(x, dy, window, groups)
+    assert_close(convolution.weight_gradient(there[0], there[3], window, groups), dw)
+    dx = convolution.input_gradient_plain(dy, weight, window, groups, height, width)
+    assert_close(convolution.input_gradient(there[3], there[1], window, groups, height, width), dx)
+
+
+LRN = st.tuples(
+    st.lists(st.integers(1, 5), max_size=3), st.integers(1, 3), channels, st.sampled_from([1, 3, 5, 7, 11]),
+    st.sampled_from([0.75, 0.5, 1.0]), dtypes, seeds,
+)  # fmt: skip
+
+
+def check_lrn(device, case):
+    """alpha of 1: with the paper's 1e-4 almost any formula passes."""
+    pixels, groups, tower, size, beta, dtype, seed = case
+    x, g = normal(seed, *2 * [(*pixels, groups * tower)], dtype=dtype)
+    constants = size, 1.0, beta, 2.0, groups
+    assert_close(lrn.lrn(to_device(x, device), *constants), lrn.lrn(x, *constants))
+    assert_close(lrn.lrn_backward(to_device(x, device), to_device(g, device), *constants), lrn.lrn_backward(x, g, *constants))
+
+
+FLAT = st.tuples(sizes, dtypes, seeds)
+
+
+def check_relu(device, case):
+    size, dtype, seed = case
+    x, gradient = normal(seed, (size,), (size,), dtype=dtype)
+    x[::7] = np.resize([0, -0.0, np.nan, np.inf, -np.inf], x[::7].shape)
+    equal(device, elementwise.relu, [x])
+    equal(device, elementwise.relu_backward, [x, gradient])
+
+
+BIAS = st.tuples(st.lists(st.integers(1, 9), max_size=3), channels, dtypes, seeds)
+
+
+def check_add_bias_relu(device, case):
+    pixels, c, dtype, seed = case
+    y, bias = normal(seed, (*pixels, c), (c,), dtype=dtype)
+
+    def run(y, bias):
+        y = y.copy()
+        elementwise.add_bias_relu(y, bias)
+        return y
+
+    equal(device, run, [y, bias])
+
+
+UPDATE = st.tuples(sizes, dtypes, seeds, st.sampled_from([0.0, 0.1]))
+
+
+def check_update(device, case):
+    size, dtype, seed, decay = case
+    w, v, g = normal(seed, (size,), (size,), (size,), dtype=dtype)
+    for rule, state, constants in (
+        (update.sgd_paper, [v], (0.2, 0.9, decay)),
+        (update.sgd_pytorch, [v], (0.2, 0.9, decay)),
+        (update.adam, [v, np.abs(v)], (0.2, (0.9, 0.99), 1e-8, decay, 3)),
+    ):
+        here = [a.copy() for a in (w, *state, g)]
+        there = [to_device(a, device) for a in here]
+        rule(*here, *constants)
+        rule(*there, *constants)
+        for actual, expected in zip(there, here, strict=True):
+            assert_close(actual, expected)
+
+
+keys = st.sampled_from([0, 7, 2**32 + 1, 2**63 - 1])
+offsets = st.sampled_from([0, 3, 2**32 - 2, 2**62])  # also where the counter's lower word ends
+DROPOUT = st.tuples(sizes, dtypes, seeds, keys, offsets)
+
+
+def check_dropout(device, case):
+    size, dtype, seed, key, offset = case
+    (x,) = normal(seed, (size,), dtype=dtype)
+    equal(device, dropout.dropout, [x], 0.3, 1.7, key, offset)
+
+
+CHECKS = [
+    (check_max_pool, POOLING), (check_max_pool_backward, POOLING), (check_sum_pool, POOLING), (check_im2col, IM2COL),
+    (check_col2im, IM2COL), (check_convolution, CONVOLUTION), (check_lrn, LRN), (check_relu, FLAT), (check_add_bias_relu, BIAS),
+    (check_update, UPDATE), (check_dropout, DROPOUT),
+]  # fmt: skip

@@ -1,0 +1,29 @@
+"""Every CUDA source compiles for the GPUs of 2017, 2020 and 2022, where a machine has NVIDIA's compiler."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernels import cuda_compilers
+from minidl.kernels import cuda
+
+FILES = sorted(path.stem for path in Path(cuda.__file__).parent.glob("*.cu"))
+pytestmark = pytest.mark.skipif(cuda_compilers.found() is None, reason="neither NVRTC nor nvcc: see cuda_compilers.py")
+
+
+def architecture(wanted):
+    """That, or the first that the compiler still knows: CUDA 13 has given up 7.0 for 7.5."""
+    return min(number for number in cuda_compilers.found().architectures() if number >= wanted)
+
+
+@pytest.mark.parametrize("wanted, dtype, width", [(70, "float32", 4), (80, "float32", 4), (90, "float32", 4), (90, "float64", 1)])
+@pytest.mark.parametrize("file", FILES)
+def test_it_compiles_without_a_warning(file, wanted, dtype, width):
+    options = (*cuda.options(np.dtype(dtype), width), f"-arch=sm_{architecture(wanted)}", "-ftz=true")
+    cuda_compilers.found().compile(cuda.source(file), options)
+
+
+def test_what_is_wrong_does_not():
+    with pytest.raises(cuda_compilers.Refused, match="nonsense"):
+        cuda_compilers.found().compile(cuda.source("lrn") + "nonsense", (*cuda.options(np.dtype(np.float32), 4), "-arch=sm_90"))

@@ -1,0 +1,117 @@
+"""Bugs that people make in kernels, planted one by one into the CUDA source: the comparison with NumPy must find each.
+
+None of them leaves its arrays, which would show only at times: for that, run test_cuda_kernels.py with sanitizers (standin_cupy/raw.py).
+"""
+
+import numpy as np
+import pytest
+import standin_cupy
+from hypothesis import HealthCheck, Phase, given, settings
+
+import minidl
+from kernels.cuda_cases import CHECKS, launched, launches
+from minidl.kernels import cuda
+
+BUGS = {  # file, check: what is replaced in the source, by what
+    ("pooling", "check_max_pool"): [
+        ("-1 / Real(0)", "Real(0)"),  # padding counts as 0
+        ("pixel.of[e] > best.of[e]", "pixel.of[e] >= best.of[e]"),  # the last of equal maxima
+        ("larger || pixel.of[e] != pixel.of[e]", "larger"),  # a NaN is passed over
+        ("larger || pixel.of[e] != pixel.of[e]", "!(pixel.of[e] <= best.of[e])"),  # and replaced
+        ("where.of[e] = i * g.kernel_width + j", "where.of[e] = j * g.kernel_height + i"),
+        ("column * g.stride_along + j - g.left", "column * g.stride_along + j"),
+        ("row * g.stride_down + i - g.top", "row * g.stride_along + i - g.top"),
+        ("row += gridDim.x", "row += gridDim.x + 1"),
+        ("channel += blockDim.x * WIDTH", "channel += (blockDim.x + 1) * WIDTH"),
+        ("column += blockDim.y", "column += blockDim.y + 1"),
+    ],
+    ("pooling", "check_max_pool_backward"): [
+        ("g.rows - 1", "g.rows - 2"),  # what hangs over is forgotten
+        ("if (j >= g.kernel_width) break", "if (j + 1 >= g.kernel_width) break"),
+        ("min(along / g.stride_along, g.columns - 1)", "min((along - 1) / g.stride_along, g.columns - 1)"),
+        ("where.of[e] == i * g.kernel_width + j", "where.of[e] != i * g.kernel_width + j"),
+        ("where.of[e] % g.kernel_width", "where.of[e] % g.kernel_height"),
+    ],
+    ("pooling", "check_sum_pool"): [
+        ("along - column * g.stride_along >= g.kernel_width", "along - column * g.stride_along > g.kernel_width"),
+        ("x >= 0 && x < width", "x > 0 && x < width"),  # the first column counts as padding
+        ("sum.of[e] += pixel.of[e]", "sum.of[0] += pixel.of[e]"),
+    ],
+    ("im2col", "check_im2col"): [
+        ("Channels<Real> pixel = {}", "Channels<Real> pixel = {1}"),  # padding is not 0
+        ("i * g.dilation_down - g.top", "i - g.top"),
+        ("along * pixel_stride", "along * g.channels"),  # as if the tower were alone
+        ("(i * g.kernel_width + j) * g.channels + channel, pixel", "(j * g.kernel_height + i) * g.channels + channel, pixel"),
+    ],
+    ("im2col", "check_col2im"): [
+        ("below % g.stride_down || ", ""),  # places that are none
+        (" || column >= g.columns", " || column > g.columns - 2"),
+        ("j * g.dilation_along, column", "j, column"),
+        ("for (int i = 0; i < g.kernel_height; ++i)", "for (int i = g.kernel_height - 1; i >= 0; --i)"),  # another order
+    ],
+    ("im2col", "check_convolution"): [("image * image_stride", "0")],
+    ("lrn", "check_lrn"): [
+        ("max(channel - half, 0)", "max(channel - half + 1, 0)"),
+        ("min(channel + half, channels - 1)", "min(channel + half, channels - 2)"),  # the tower's last channel
+        ("k + alpha * sum", "k + alpha * sum / (2 * half + 1)"),  # Caffe's alpha
+        ("root * sqrt(root)", "root * root"),
+        ("pow(s, -beta)", "pow(s, beta)"),
+        ("+ own.of[e] * (factor", "- own.of[e] * (factor"),
+        ("* g[start + c]", "* g[start + channel]"),
+        ("abs(distance) <= half", "abs(distance) < half"),
+        ("channel + WIDTH - 1 + half", "channel + half"),
+    ],
+    ("elementwise", "check_relu"): [
+        ("x.of[e] <= 0 ? Real(0) : x.of[e]", "x.of[e] > 0 ? x.of[e] : Real(0)"),  # a NaN becomes 0
+        ("output.of[e] > 0", "output.of[e] >= 0"),
+        ("i < size; i += step", "i + WIDTH < size; i += step"),
+    ],
+    ("elementwise", "check_add_bias_relu"): [("load(bias + channel)", "load(bias)"), ("rectified(value)", "value")],
+    ("update", "check_update"): [
+        ("weight.of[e] += velocity.of[e]", "weight.of[e] -= velocity.of[e]"),
+        ("momentum * velocity.of[e] + gradient.of[e]", "momentum * (velocity.of[e] + gradient.of[e])"),
+        ("velocity.of[e] += decay * weight.of[e]", "weight.of[e] -= decay * weight.of[e]"),
+        ("/ root + eps", "+ eps"),  # the means' start at 0 is not corrected
+    ],
+    ("dropout", "check_dropout"): [
+        ("offset + i / 4", "offset + i"),
+        ("round < 10", "round < 9"),
+        ("(i + e) % 4", "i % 4"),
+        ("(uint32)(key >> 32)", "0"),
+    ],
+}
+
+
+@pytest.fixture
+def plant(monkeypatch):
+    """`plant(old, new)`: from now on kernels are made from source in which `old` has become `new`."""
+
+    def forget():
+        cuda._function.cache_clear()
+        cuda._compiles.cache_clear()
+
+    def plant(old, new):
+        real = cuda.source
+        monkeypatch.setattr(cuda, "source", lambda file: real(file).replace(old, new))
+        forget()
+
+    yield plant
+    forget()
+
+
+@pytest.mark.skipif(standin_cupy.compiler() is None, reason="no C++ compiler to build the kernels with")
+@pytest.mark.parametrize("file, check, old, new", [(*at, *bug) for at, bugs in BUGS.items() for bug in bugs])
+def test_the_bug_is_found(plant, file, check, old, new):
+    function, cases = next((function, cases) for function, cases in CHECKS if function.__name__ == check)
+
+    @settings(phases=[Phase.generate], suppress_health_check=list(HealthCheck), max_examples=100)
+    @given(cases, launches)
+    def run(case, launch):
+        with launched(*launch):
+            function("gpu", tuple(np.float32 if part is np.float64 else part for part in case))  # half as much to compile
+
+    with standin_cupy.install(), minidl.default_device("gpu"):
+        assert old in cuda.source(file), "the source has changed: plant another bug"
+        plant(old, new)
+        with pytest.raises(AssertionError):
+            run()
