@@ -89,7 +89,8 @@ def _step(model: Module, x: Tensor, labels: Tensor, optimizer: Optimizer) -> tup
     made. A function of its own, so that nothing of the batch is alive when the next one comes."""
     optimizer.zero_grad()
     logits = model(x)
-    if logits.device == "cpu" and not _finite(logits):  # `cross_entropy` would refuse it; on a GPU the loss tells, without waiting
+    # On the CPU `cross_entropy` would refuse NaN; on a GPU it lets it pass, for the loss to tell, because it would have to wait.
+    if logits.device == "cpu" and not _finite(logits):
         return math.nan, 0
     loss = F.cross_entropy(logits, labels)
     right = _right(logits, labels)
