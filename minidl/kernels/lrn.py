@@ -138,8 +138,11 @@ def _sums(line: Array, size: int) -> Array:
     """The sums of every `size` neighbours in the line, as scratch memory: one for each element between its ends."""
     length = len(line) - size + 1
     sums = parallel.scratch("sums", (length,), line.dtype, get_array_module(line))
-    sums[...] = line[:length]
-    for shift in range(1, size):
+    if size == 1:
+        sums[...] = line
+        return sums
+    get_array_module(line).add(line[:length], line[1 : 1 + length], out=sums)
+    for shift in range(2, size):
         sums += line[shift : shift + length]
     return sums
 

@@ -44,6 +44,25 @@ def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
     return y, position
 
 
+def max_pool_values(x: Array, window: Window) -> Array:
+    """The maximum of every window alone, when nobody will go back: a quarter of the passes of `max_pool`."""
+    xp = get_array_module(x)
+    if _ready(x, window):
+        return max_pool(x, window)[0]
+    rows, columns = window.output_size(*x.shape[1:3])
+    y = xp.empty((x.shape[0], rows, columns, x.shape[3]), x.dtype)
+
+    def pool(images: slice) -> None:
+        first, *others = window.taps(window.padded(x[images], fill=-np.inf), rows, columns)
+        best = y[images]
+        best[...] = first
+        for tap in others:
+            xp.maximum(tap, best, out=best)
+
+    parallel.for_each(pool, _pieces(x), xp)
+    return y
+
+
 def max_pool_backward(dy: Array, position: Array, window: Window, height: int, width: int) -> Array:
     """Every output's gradient goes to the pixel that was its maximum. Returns (N, height, width, C)."""
     xp = get_array_module(dy)

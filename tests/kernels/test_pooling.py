@@ -30,11 +30,13 @@ def test_max_pooling_against_the_loops(device, geometry, n, seed, dtype, layout,
     arguments = window.kernel, window.stride, window.padding
     with in_pieces(chunk, count):
         y, position = pooling.max_pool(laid_out(x, layout, device), window)
+        values = pooling.max_pool_values(laid_out(x, layout, device), window)
         dx = pooling.max_pool_backward(laid_out(dy, layout, device), position, window, height, width)
         again = pooling.max_pool_gather(laid_out(x, layout, device), position, window)
     assert y.dtype == dx.dtype == again.dtype == dtype
     assert np.array_equal(to_device(y, "cpu"), naive.max_pool2d(x, *arguments))
     assert np.array_equal(to_device(again, "cpu"), to_device(y, "cpu"))
+    assert np.array_equal(to_device(values, "cpu"), to_device(y, "cpu"))
     assert_close(dx, naive.max_pool2d(x, *arguments, dy=dy))
 
 
