@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from minidl import backend
+from minidl.kernels import dropout as kernel
 from minidl.ops.arguments import check_floating
-from minidl.tensor import Tensor, wrap
+from minidl.tensor import Function, Tensor, wrap
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, inverted: bool = True) -> Tensor:
@@ -15,7 +16,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inverted: bool = T
     Both scalings give test time the expectation of training time. inverted=True, as is usual today: the survivors are multiplied
     by 1 / (1 - p) in training and nothing happens at test time. inverted=False, as the paper does: nothing in training, and at
     test time all outputs are multiplied by 1 - p.
-    x: any shape. Masks come from the generator of x's device (`minidl.manual_seed`). Raises ValueError unless 0 <= p < 1.
+    x: any shape. Masks come from minidl's random numbers (`minidl.manual_seed`). Raises ValueError unless 0 <= p < 1.
     """
     check_floating("dropout", x)
     if not 0 <= p < 1:
@@ -24,8 +25,25 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inverted: bool = T
         return x if inverted or p == 0 else x * (1 - p)
     if p == 0:
         return x
+    if x.device != "cpu":
+        return Dropout(p, 1 / (1 - p) if inverted else 1.0, int(backend.generator("cpu").integers(2**63)))(x)
     # 2 ** -32 is finer than anyone's p: thirty-two random bits an element say enough, and cost half of a float64.
     with backend.on_device(x.device) as xp:
         keep = backend.generator(x.device).random(x.shape, dtype=np.float32) >= p
         mask = keep.astype(x.dtype) if not inverted else xp.multiply(keep, 1 / (1 - p), dtype=x.dtype)
     return x * wrap(mask)
+
+
+class Dropout(Function):
+    """On a GPU, where memory is what takes time: the mask is drawn in the kernel, and drawn again for the gradient."""
+
+    keeps_inputs = False
+
+    def __init__(self, p: float, scale: float, seed: int) -> None:
+        self.p, self.scale, self.seed = p, scale, seed
+
+    def forward(self, x):
+        return kernel.dropout(x, self.p, self.scale, self.seed, offset=0)
+
+    def backward(self, gradient):
+        return Dropout(self.p, self.scale, self.seed)(gradient)
