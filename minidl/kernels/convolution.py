@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 
 from minidl.backend import Array, get_array_module
-from minidl.kernels import cuda, parallel, winograd
+from minidl.kernels import cuda, folding, parallel, winograd
 from minidl.kernels.im2col import col2im, gather, im2col
 from minidl.kernels.window import Window
 
@@ -54,6 +54,9 @@ def input_gradient_plain(dy: Array, weight: Array, window: Window, groups: int, 
 
 def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
     """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
+    if folding.pays(x, weight, window, groups):
+        folded, unit = folding.fold(x, window)
+        return winograd.conv2d(folded, folding.fold_weight(weight, window.stride[0]), bias, unit, 1)
     if winograd.pays(x, weight, window, groups):
         return winograd.conv2d(x, weight, bias, window, groups)
     xp = get_array_module(x)
@@ -82,6 +85,9 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     shape = (*window.kernel, c, o)
     dtype = xp.result_type(x, dy)
     like = xp.broadcast_to(xp.empty((), dtype), shape)  # only its shape is asked for
+    if folding.pays(x, like, window, groups):
+        folded, unit = folding.fold(x, window)
+        return folding.unfold_weight(winograd.weight_gradient(folded, dy, unit, 1), window.stride[0], window.kernel[0])
     if winograd.pays(x, like, window, groups):
         return winograd.weight_gradient(x, dy, window, groups)
     towers = _towers(x.shape[3], like, groups)
