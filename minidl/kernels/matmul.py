@@ -7,7 +7,7 @@ import numpy as np
 from minidl.backend import Array, get_array_module
 from minidl.kernels import parallel
 
-SMALL = 1 << 21  # multiplications below which waking the pool costs more than it saves
+SMALL = 1 << 24  # multiplications below which waking the pool costs more than it saves
 STRIP = 512  # rows of a transposed matrix in a piece
 
 
