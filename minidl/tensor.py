@@ -56,8 +56,12 @@ class Function:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         try:
-            with backend.beside(inputs[0]._array):
-                array = self.forward(*[t._array for t in inputs])
+            arrays = [t._array for t in inputs]
+            if type(arrays[0]) is np.ndarray:
+                array = self.forward(*arrays)
+            else:
+                with backend.beside(arrays[0]):
+                    array = self.forward(*arrays)
         except Exception as error:
             self._explain(error, inputs)
             raise
@@ -65,7 +69,7 @@ class Function:
             array = self._as_array(array)
         if recording.on:
             for t in inputs:
-                if t.requires_grad:
+                if t._requires_grad:
                     return self._record(inputs, array)
         return wrap(array)
 
@@ -81,7 +85,7 @@ class Function:
         self.number = next(_clock)
         self.inputs = inputs if self.keeps_inputs else tuple([_husk(t) for t in inputs])
         # A version only ever grows, so the sum stays the same only while none of them changes.
-        self.versions = sum([t._version for t in inputs])
+        self.versions = _versions(inputs)
         output = wrap(array, True, self)
         if self.keeps_output:
             self.output_array = output._array
@@ -92,27 +96,32 @@ class Function:
         """The result of `forward`, as part of the graph (and without a reference cycle)."""
         return wrap(self.output_array, True, self)
 
-    def input_gradients(self, gradient: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def input_gradients(self, gradient: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(input, its gradient) for every input that asks for one."""
-        if sum([t._version for t in self.inputs]) != self.versions:
+        if _versions(self.inputs) != self.versions:
             shapes = ", ".join(str(t.shape) for t in self.inputs)
             raise RuntimeError(
                 f"{self.name}: an input (shapes {shapes}) was given a new value after this operation had used it, so its gradient "
                 "would be wrong. Call backward before changing values, or compute the result again."
             )
-        with backend.beside(gradient._array):
+        if type(gradient._array) is np.ndarray:
             gradients = self.backward(gradient)
+        else:
+            with backend.beside(gradient._array):
+                gradients = self.backward(gradient)
         if not isinstance(gradients, tuple):
             gradients = (gradients,)
         if len(gradients) != len(self.inputs):
             raise RuntimeError(f"{self.name}.backward returned {len(gradients)} gradients for {len(self.inputs)} inputs")
+        found = []
         for tensor, g in zip(self.inputs, gradients, strict=True):
-            if g is None or not tensor.requires_grad:
+            if g is None or not tensor._requires_grad:
                 continue
             if not isinstance(g, Tensor) or g._array.shape != tensor._array.shape:
                 what = f"shape {g.shape}" if isinstance(g, Tensor) else f"{type(g).__name__}, which is no Tensor,"
                 raise RuntimeError(f"{self.name}.backward returned {what} for an input of shape {tensor.shape}")
-            yield tensor, g if g._array.dtype == tensor._array.dtype else g.astype(tensor.dtype)
+            found.append((tensor, g if g._array.dtype == tensor._array.dtype else g.astype(tensor.dtype)))
+        return found
 
     def release(self) -> None:
         """Let go of everything the operation kept: inputs, saved arrays."""
@@ -133,6 +142,13 @@ class Function:
                 raise kind(f"{self.name} of {what}: {error}") from error
 
 
+def _versions(tensors: tuple[Tensor, ...]) -> int:
+    total = 0
+    for t in tensors:
+        total += t._version
+    return total
+
+
 def wrap(array: Array, requires_grad: bool = False, grad_fn: Function | None = None) -> Tensor:
     """A Tensor around an array that nobody else will change: no copy, no checks. The array becomes read-only."""
     tensor = Tensor.__new__(Tensor)
@@ -147,7 +163,7 @@ def wrap(array: Array, requires_grad: bool = False, grad_fn: Function | None = N
 def _frozen(array: Array) -> Array:
     """`array`, read-only from now on; CuPy has no such thing."""
     if type(array) is np.ndarray:
-        array.flags.writeable = False
+        array.setflags(False)  # write=False, said the fast way
     return array
 
 
@@ -622,7 +638,7 @@ class Add(Function):
 
     def backward(self, gradient):
         a, b = self.inputs
-        return sum_to(gradient, a.shape), sum_to(gradient, b.shape)
+        return sum_to(gradient, a._array.shape), sum_to(gradient, b._array.shape)
 
 
 class Subtract(Function):
