@@ -88,11 +88,11 @@ def backpropagate(
     totals: dict[int, Tensor] = {}
 
     def add(tensor: Tensor, gradient: Tensor) -> None:
-        source = tensor.grad_fn
-        if source is None:
-            source = leaves[id(tensor)] = tensor
-        total = totals.get(id(source))
-        totals[id(source)] = gradient if total is None else total + gradient
+        key = id(_source(tensor))
+        total = totals.get(key)
+        totals[key] = gradient if total is None else total + gradient
+        if tensor.grad_fn is None:
+            leaves[key] = tensor
 
     with set_grad_enabled(create_graph):
         for output, gradient in zip(outputs, gradients, strict=True):
