@@ -110,6 +110,14 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     return matmul(g.T, total.reshape(len(g), -1)).reshape(k, k, c, o)
 
 
+def workspace(weight: tuple[int, int, int, int]) -> int:
+    """About the bytes that a worker has in use for weights of this shape, in single precision: a piece before and after each of the
+    transforms, and three times the transformed weights. 0 for windows of other sizes than 3 and 5."""
+    k, _, c, o = weight
+    points = (M + k - 1) ** 2
+    return np.float32().itemsize * points * (4 * TILES * max(c, o) + 3 * c * o) if k in (3, 5) else 0
+
+
 @cache
 def transforms(k: int, dtype: np.dtype) -> tuple[Array, Array, Array]:
     """The Kronecker squares of A^T, G and B^T for a window of k x k: (M^2, P^2), (P^2, k^2), (P^2, P^2), with P = M + k - 1.

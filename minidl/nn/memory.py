@@ -17,7 +17,7 @@ import numpy as np
 
 from minidl import backend
 from minidl.autograd import no_grad, operations_behind, set_grad_enabled
-from minidl.kernels import convolution, parallel
+from minidl.kernels import convolution, parallel, winograd
 from minidl.nn.module import Module, evaluating
 from minidl.tensor import Tensor, ones_like
 
@@ -95,15 +95,23 @@ def step_memory(model: Module, input_shape: tuple[int, ...]) -> StepMemory:
     device = parameters[0].device if parameters else backend.get_default_device()
     two, four = (_moments(model, Tensor(np.zeros((n, *input_shape), np.float32), device=device)) for n in (2, 4))
     per_item = (four - two) / 2
-    # A convolution's patches, and as much again for what they are multiplied into; each worker has its own.
-    pieces = 2 * (parallel.worker_count() if device == "cpu" else parallel.GPU_FACTOR)
     return StepMemory(
         parameters=sum(_pieces(parameters, buffers).values()),
         state=sum(_pieces([p for p in parameters if p.requires_grad]).values()),
-        workspace=pieces * convolution.GRADIENT_CHUNK_BYTES * any(p.ndim == 4 for p in parameters),
+        workspace=_workspace([p.shape for p in parameters if p.ndim == 4], device),
         fixed=two - 2 * per_item,
         per_item=per_item,
     )
+
+
+def _workspace(weights: list[tuple[int, ...]], device: str) -> int:
+    """Of convolutions with these weights (KH, KW, C, O): the largest, for each worker."""
+    if not weights:
+        return 0
+    patches = 2 * convolution.GRADIENT_CHUNK_BYTES  # and as much again for what they are multiplied into
+    if device != "cpu":
+        return patches * parallel.GPU_FACTOR
+    return parallel.worker_count() * max(patches, *(winograd.workspace(shape) for shape in weights))
 
 
 def _moments(model: Module, batch: Tensor) -> np.ndarray:
