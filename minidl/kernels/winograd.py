@@ -110,7 +110,7 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     return matmul(g.T, total.reshape(len(g), -1)).reshape(k, k, c, o)
 
 
-def workspace(weight: tuple[int, int, int, int]) -> int:
+def workspace(weight: tuple[int, ...]) -> int:
     """About the bytes that a worker has in use for weights of this shape, in single precision: a piece before and after each of the
     transforms, and three times the transformed weights. 0 for windows of other sizes than 3 and 5."""
     k, _, c, o = weight
