@@ -20,8 +20,7 @@ folders train/ and val/ (ILSVRC's val/ without class folders needs val.txt besid
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
+import hashlib
 import sys
 import time
 from dataclasses import asdict, fields, replace
@@ -35,10 +34,12 @@ import minidl
 from minidl import models
 from minidl.checkpoint import save_weights
 from minidl.data.open import checked, open_data
+from minidl.evaluation import read_config
 from minidl.gallery import Gallery
+from minidl.preparation import FILE as STATISTICS
 from minidl.preparation import before_epoch, load_statistics, loaders, statistics
 from minidl.recipes import RECIPES, Recipe, optimiser, recipe_from, schedule, small
-from minidl.run import Run, Stopped, check_unused
+from minidl.run import Run, check_unused, fit_or_exit
 
 HELP = {
     "variant": "which AlexNet: what the paper's text says, the program did, Caffe's, or torchvision's; from the initial values of "
@@ -66,6 +67,7 @@ HELP = {
     "colour_noise_until": "the epoch at which it is switched off; 0: never",
     "images_per_crop": "so many images share one crop and one mirroring",
 }
+FIXED = ["variant", "width", "image_size", "stored_size", "batch_size", "mean", "divide"]  # what a checkpoint stands on
 CHOICES = {
     "variant": list(models.VARIANTS),
     "rate": ["inside", "outside"],
@@ -83,15 +85,18 @@ def arguments() -> argparse.Namespace:
     option("--device", default="cpu", help='where to compute: "cpu" (default), "gpu", or "gpu:1" for the second GPU')
     option("--data", type=Path, default=None, metavar="DIR", help="CIFAR-10 (binary version), MNIST or Fashion-MNIST, "
            "photographs in folders, or packed images; default: the images in the package")  # fmt: skip
-    option("--seed", type=int, default=0, help="of initial weights, order, crops and dropout (default: 0)")
+    option("--seed", type=int, default=None, help="of initial weights, order, crops and dropout (default: 0)")
     option("--out", type=Path, default=None, metavar="DIR", help="folder for the results (default: runs/ and date and time)")
     option("--recipe", choices=RECIPES, default=None, help="train as it was done for ImageNet, at full size (default: a small "
            "version of the program's recipe, or of that of --variant)")  # fmt: skip
-    option("--resume", type=Path, default=None, metavar="RUN", help="go on with the run in this folder, as it was started")
+    option("--resume", type=Path, default=None, metavar="RUN", help="go on with the run in this folder as it was started, "
+           "or with another --lr, --epochs and so on from here")  # fmt: skip
     option("--eval", nargs="+", type=Path, default=None, metavar="RUN", help="test these runs, or checkpoints of them, instead of "
            "training: the errors of each, and of the average of them all")  # fmt: skip
-    option("--crops", type=int, choices=[1, 10], default=1, help="with --eval: the centre of each image (default), or ten crops")
-    option("--save-every", type=int, default=1000, metavar="STEPS", help="steps between checkpoints (default: 1000)")
+    option(
+        "--crops", type=int, choices=[1, 10], default=None, help="with --eval: the centre of each image (default), or ten crops"
+    )
+    option("--save-every", type=int, default=None, metavar="STEPS", help="steps between checkpoints (default: 1000)")
     group = parser.add_argument_group("the recipe", "what is not given is the recipe's; the values of the default in brackets")
     for f in fields(Recipe):
         value = getattr(small("program"), f.name)
@@ -108,18 +113,68 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen_recipe(options: argparse.Namespace) -> Recipe:
-    """The recipe that was asked for, with the fields that were given on the command line."""
+def given_fields(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of the recipe that were given on the command line."""
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def changed(recipe: Recipe, given: dict[str, Any]) -> Recipe:
+    """`recipe` with the fields `given`; the biases keep their ratio to the rate of the weights."""
+    if "lr" in given and recipe.bias_lr is not None:
+        given = {"bias_lr": given["lr"] * recipe.bias_lr / recipe.lr, **given}
+    return replace(recipe, **given)
+
+
+def new_run(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """The folder of a run that begins, and its configuration."""
+    given = given_fields(options)
     base = RECIPES[options.recipe] if options.recipe else small(given.get("variant", "program"))
     if "image_size" in given:
         given.setdefault("stored_size", round(given["image_size"] * 256 / 224))
     if "epochs" in given and not options.recipe:
         given.setdefault("milestones", (max(1, round(0.8 * given["epochs"])),))
-    if "lr" in given and base.bias_lr is not None:
-        given.setdefault("bias_lr", given["lr"] * base.bias_lr / base.lr)
-    return replace(base, **given)
+    recipe = changed(base, given)
+    out = options.out or Path("runs") / time.strftime(f"%Y-%m-%d-%H%M%S-{recipe.variant}")
+    check_unused(out)  # before a million images are gone through
+    return out, {
+        "recipe": asdict(recipe),
+        "data": str(options.data.resolve()) if options.data else None,
+        "seed": options.seed or 0,
+        "save_every": options.save_every or 1000,
+    }
+
+
+def old_run(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """The folder of the run to go on with, and its configuration with what was given anew."""
+    config = read_config(options.resume)
+    if missing := {"recipe", "data", "seed", "classes", "images"} - config.keys():
+        raise ValueError(f"{options.resume / 'config.json'}: {', '.join(sorted(missing))} is missing; this is no run of AlexNet")
+    given = given_fields(options)
+    fixed = [f"--{name.replace('_', '-')}" for name in FIXED if name in given]
+    fixed += [f"--{name}" for name in ("recipe", "seed", "out") if getattr(options, name) is not None]
+    if fixed:
+        raise ValueError(f"a run cannot go on with another {', '.join(fixed)}; leave that out, or start a new run")
+    before = recipe_from(config["recipe"])
+    recipe = changed(before, given)
+    changes = {name: value for name, value in asdict(recipe).items() if value != getattr(before, name)}
+    if changes:
+        print("from here on: " + ", ".join(f"{name} {value}" for name, value in changes.items()))
+        config |= {"recipe": asdict(recipe), "changes": [*config.get("changes", []), changes]}
+    if options.data:
+        config["data"] = str(options.data.resolve())
+    if options.save_every:
+        config["save_every"] = options.save_every
+    return options.resume, config
+
+
+def same_images(config: dict[str, Any], train: Any, test: Any) -> None:
+    """Note in `config` which images these are. Raises ValueError if it says that there were others."""
+    labels = np.concatenate([train.labels, test.labels]).astype(np.int64)
+    found = {"train": len(train), "test": len(test), "labels": hashlib.sha256(labels.tobytes()).hexdigest()[:16]}
+    for key, value in (("classes", list(train.classes)), ("images", found)):
+        if config.setdefault(key, value) != value:
+            raise ValueError(f"these are other {key} than when the run was started: {value} instead of {config[key]}")
 
 
 def describe(recipe: Recipe, model: Any, train: Any, test: Any, device: str) -> None:
@@ -133,65 +188,51 @@ def describe(recipe: Recipe, model: Any, train: Any, test: Any, device: str) -> 
         if value not in (None, ()) and name not in ("variant", "width")
     ]
     print("recipe: " + ", ".join(items))
+    side = train[0][0].shape[0]
+    if side != recipe.stored_size:
+        print(f"images of {side} x {side} pixels are scaled to {recipe.stored_size} x {recipe.stored_size}")
     print(f"a network that only guesses has a loss of ln {classes} = {np.log(classes):.3f}", flush=True)
 
 
 def main() -> None:
     options = arguments()
-    if options.eval:
-        minidl.set_default_device(options.device)
-        print_errors(options.eval, options.data, options.crops)
-        return
-    config: dict[str, Any] = {
-        "recipe": asdict(chosen_recipe(options)),
-        "data": str(options.data.resolve()) if options.data else None,
-        "seed": options.seed,
-    }
-    path = options.data
-    if options.resume:
-        config = json.loads((options.resume / "config.json").read_text())
-        path = Path(config["data"]) if config["data"] else None
-    recipe = recipe_from(config["recipe"])
-    out = options.resume or options.out or Path("runs") / time.strftime(f"%Y-%m-%d-%H%M%S-{recipe.variant}")
-    if not options.resume:
-        check_unused(out)  # before a million images are gone through
-    seed = config["seed"]
     minidl.set_default_device(options.device)
+    if options.eval:
+        return print_errors(options.eval, options.data, options.crops or 1)
+    if options.crops:
+        raise ValueError("--crops goes with --eval; training tests with the centre of each image")
+    out, config = old_run(options) if options.resume else new_run(options)
+    recipe, seed = recipe_from(config["recipe"]), config["seed"]
     minidl.manual_seed(seed)
 
-    train, test = checked(*open_data(path, recipe.stored_size))
-    images = {"train": len(train), "test": len(test)}
-    if config.setdefault("images", images) != images:
-        raise ValueError(f"there are other images than when this run was started: {images} instead of {config['images']}")
-    config["classes"] = list(train.classes)
-    found = load_statistics(out) if options.resume else statistics(recipe, train)
+    train, test = checked(*open_data(Path(config["data"]) if config["data"] else None, recipe.stored_size))
+    same_images(config, train, test)
+    known = (out / STATISTICS).exists()
+    found = load_statistics(out) if known else statistics(recipe, train)
     batches, tests = loaders(recipe, found, train, test, seed)
     model = models.AlexNet(recipe.variant, len(train.classes), recipe.width, recipe.image_size)
     optimizer = optimiser(recipe, model)
-    plan = schedule(recipe, optimizer)
     run = Run(
-        out, config, model, optimizer, plan, batches, tests, seed, save_every=options.save_every, resume=bool(options.resume),
+        out, config, model, optimizer, schedule(recipe, optimizer), batches, tests, seed, save_every=config["save_every"],
         before_epoch=lambda epoch: before_epoch(recipe, batches, epoch),
         after_epoch=lambda p: gallery.draw(run.metrics, p, at_once=run.epoch == recipe.epochs),
+        resume=bool(options.resume),
     )  # fmt: skip
-    if not options.resume:
+    if not known:
         found.save(out)
-    towers = 1 if recipe.variant == "torchvision" else 2
-    gallery = Gallery(out, model, train, tests, towers, seed)
+    gallery = Gallery(out, model, train, tests, 1 if recipe.variant == "torchvision" else 2, seed)
     describe(recipe, model, train, test, options.device)
-    try:
-        run.fit(recipe.epochs)
-    except Stopped:
-        again = shlex.join(["python", sys.argv[0], "--resume", str(out), "--device", options.device])
-        sys.exit(f"stopped and saved after {run.epoch} epochs and {run.batch} steps; to go on:\n    {again}")
+    fit_or_exit(run, recipe.epochs, ["python", sys.argv[0], "--resume", str(out), "--device", options.device])
 
     save_weights(model, out / "weights.safetensors", variant=recipe.variant, width=str(recipe.width),
                  image_size=str(recipe.image_size), classes=",".join(train.classes))  # fmt: skip
-    print(f"test accuracy {run.metrics[-1]['test_accuracy']:.1%}; curves, kernels, predictions and weights are in {out}/")
+    print(f"test accuracy {run.metrics[-1]['test_accuracy']:.1%}; pictures, metrics and weights are in {out}/")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+    except KeyboardInterrupt:
+        sys.exit("train_alexnet: interrupted")
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
         sys.exit(f"train_alexnet: {error}")

@@ -19,9 +19,10 @@ import numpy as np
 
 import minidl
 from minidl import data, nn, optim
+from minidl.evaluation import read_config
 from minidl.nn import init
-from minidl.plots import curves, kernels
-from minidl.run import Run, Stopped
+from minidl.plots import confusion_matrix, curves, kernels
+from minidl.run import Run, fit_or_exit
 
 
 def network(name: str) -> nn.Sequential:
@@ -81,52 +82,49 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, metavar="DIR")
-    parser.add_argument(
-        "--resume", type=Path, metavar="RUN", help="go on with the run in this folder; give the same options again"
-    )
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder, as it was started")
     options = parser.parse_args()
 
-    minidl.set_default_device(options.device)
-    minidl.manual_seed(options.seed)
-    train, test = data.CIFAR10(options.data, train=True), data.CIFAR10(options.data, train=False)
-    subtract = data.SubtractMean(data.mean_image(train))
-    batches = data.DataLoader(train, 128, shuffle=True, transform=subtract, seed=options.seed)
-    tests = data.DataLoader(test, 128, transform=subtract)
-    model = network(options.network)
-    optimizer = optimiser(model, options.network)
     milestones = options.milestones
     if milestones is None:
         milestones = [max(1, round(options.epochs * share / 140)) for share in (120, 130)]
     config: dict[str, Any] = {
-        "network": options.network,
-        "epochs": options.epochs,
-        "milestones": milestones,
-        "seed": options.seed,
-        "classes": list(train.classes),
-    }
-    out = options.resume or options.out or Path("runs") / time.strftime(f"%Y-%m-%d-%H%M%S-cifar10-{options.network}")
+        "network": options.network, "epochs": options.epochs, "milestones": milestones, "seed": options.seed,
+    }  # fmt: skip
+    if options.resume:
+        config = read_config(options.resume)
+        if config.get("network") not in ("80sec", "18pct"):
+            raise ValueError(f"{options.resume}: this is no run of these networks")
+    name, seed = config["network"], config["seed"]
+    minidl.set_default_device(options.device)
+    minidl.manual_seed(seed)
+    train, test = data.CIFAR10(options.data, train=True), data.CIFAR10(options.data, train=False)
+    config["classes"] = list(train.classes)
+    subtract = data.SubtractMean(data.mean_image(train))
+    batches = data.DataLoader(train, 128, shuffle=True, transform=subtract, seed=seed)
+    tests = data.DataLoader(test, 128, transform=subtract)
+    model = network(name)
+    optimizer = optimiser(model, name)
+    out = options.resume or options.out or Path("runs") / time.strftime(f"%Y-%m-%d-%H%M%S-cifar10-{name}")
 
     def pictures(probabilities: np.ndarray) -> None:
         curves(run.metrics, 10, out / "curves.png")
         kernels(model["conv1"].weight.numpy(), out / "kernels.png")
+        confusion_matrix(probabilities, test.labels, test.classes, out / "confusion.png")
 
-    schedule = optim.MultiStepLR(optimizer, milestones)
-    run = Run(
-        out, config, model, optimizer, schedule, batches, tests, options.seed, after_epoch=pictures, resume=bool(options.resume)
-    )
-    print(
-        f"{options.network}: {sum(p.size for p in model.parameters()):,} parameters; rates divided by 10 after {milestones}",
-        flush=True,
-    )
-    try:
-        run.fit(options.epochs)
-    except Stopped:
-        sys.exit(f"stopped and saved; to go on, give the same options and --resume {out}")
+    schedule = optim.MultiStepLR(optimizer, config["milestones"])
+    run = Run(out, config, model, optimizer, schedule, batches, tests, seed, after_epoch=pictures, resume=bool(options.resume))
+    print(f"{name}: {sum(p.size for p in model.parameters()):,} parameters; "
+          f"rates divided by 10 after {config['milestones']}", flush=True)  # fmt: skip
+    again = ["python", sys.argv[0], "--data", str(options.data), "--resume", str(out), "--device", options.device]
+    fit_or_exit(run, config["epochs"], again)
     print(f"test error {1 - run.metrics[-1]['test_accuracy']:.2%}; curves and kernels are in {out}/")
 
 
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+    except KeyboardInterrupt:
+        sys.exit("train_cifar10: interrupted")
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
         sys.exit(f"train_cifar10: {error}")

@@ -22,8 +22,7 @@ from minidl.nn import Module
 
 def save_weights(model: Module, path: str | os.PathLike[str], **description: str) -> None:
     """Write the parameters and buffers of `model` to `path`; `description` is stored with them as text."""
-    with replacing(path) as temporary:
-        save_file(_in_order(model.state_dict()), temporary, metadata={key: str(value) for key, value in description.items()})
+    _write(model.state_dict(), {key: str(value) for key, value in description.items()}, path)
 
 
 def load_weights(model: Module, path: str | os.PathLike[str]) -> dict[str, str]:
@@ -44,8 +43,7 @@ def load_weights(model: Module, path: str | os.PathLike[str]) -> dict[str, str]:
 def save_state(arrays: Mapping[str, np.ndarray], description: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Write arrays and a description (anything JSON can say), with a checksum over both."""
     text = json.dumps(description)
-    with replacing(path) as temporary:
-        save_file(_in_order(arrays), temporary, metadata={"description": text, "sha256": _checksum(arrays, text)})
+    _write(arrays, {"description": text, "sha256": _checksum(arrays, text)}, path)
 
 
 def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -59,6 +57,15 @@ def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dic
             f"{path}: the checksum does not agree with the content, so the file was damaged or changed; use an older one"
         )
     return arrays, json.loads(text)
+
+
+def _write(arrays: Mapping[str, np.ndarray], metadata: dict[str, str], path: str | os.PathLike[str]) -> None:
+    try:
+        with replacing(path) as temporary:
+            save_file(_in_order(arrays), temporary, metadata=metadata)
+    except (SafetensorError, OSError) as error:  # safetensors has an exception of its own for a full disk
+        size = sum(array.nbytes for array in arrays.values()) / 1e6
+        raise OSError(f"{path} could not be written, {size:,.0f} MB: {error}. What was saved before is untouched") from error
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -7,6 +7,7 @@ in `models/alexnet.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,12 +48,26 @@ class Recipe:
         for name in ("epochs", "batch_size", "images_per_crop", "stored_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("plateau", "conv1_frozen", "colour_noise_until"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("lr", "bias_lr"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 < rate < math.inf:
+                raise ValueError(f"{name} must be a positive number, got {rate}")
+        for name in ("milestones", "bias_milestones", "conv1_milestones"):
+            epochs = list(getattr(self, name) or ())
+            if epochs != sorted(set(epochs)) or any(epoch < 1 for epoch in epochs):
+                raise ValueError(f"{name} are epochs from 1 on, each once and in order; got {epochs}")
         if self.stored_size < self.image_size:
             raise ValueError(f"images of {self.image_size} pixels cannot be cut from images of stored_size {self.stored_size}")
 
 
 def recipe_from(fields: Mapping[str, Any]) -> Recipe:
-    """The recipe that `dataclasses.asdict` and JSON made `fields` of. Raises TypeError for fields that are no recipe's."""
+    """The recipe that `dataclasses.asdict` and JSON made `fields` of. Raises ValueError for fields that are no recipe's."""
+    unknown = fields.keys() - Recipe.__dataclass_fields__.keys()
+    if unknown:
+        raise ValueError(f"this version of minidl knows no recipe with {sorted(unknown)}; it may be of a newer one")
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     return Recipe(**values)
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import shlex
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -48,8 +49,9 @@ class Run:
     config: what the run was started with, to be stored. save_every: steps between checkpoints within an epoch (each epoch's end
     is saved anyway). before_epoch: called with the number of epochs done. after_epoch: called with the probabilities (N, classes)
     of every test, to draw pictures.
-    resume: go on with the run in `folder`. Otherwise the folder must be new or empty: FileExistsError.
-    Raises ValueError for a checkpoint that is damaged or of another network, and says which older one there is.
+    resume: go on with the run in `folder`, from the start if it has no checkpoint yet; its configuration becomes `config`.
+    Otherwise the folder must be new or empty: FileExistsError. Raises ValueError for a checkpoint that is damaged or of another
+    network, and says which older one there is; RuntimeError if another process is at work on this run.
     """
 
     def __init__(
@@ -73,10 +75,17 @@ class Run:
         self.epoch, self.batch, self.totals, self.seconds = 0, 0, Totals(), 0.0
         self.lines: list[dict[str, Any]] = []
         self.best = -1.0
+        if save_every < 1:
+            raise ValueError(f"save_every is a number of steps, at least 1; got {save_every}")
         if resume:
+            if not (self.folder / "config.json").is_file():
+                raise FileNotFoundError(f"{self.folder}: there is no run in this folder to go on with")
+            self._lock = _locked(self.folder)
             self._restore()
         else:
-            self._create()
+            check_unused(self.folder)
+            self._lock = _locked(self.folder)
+        self._write_config()
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -152,23 +161,24 @@ class Run:
             "config": self.config, "epoch": self.epoch, "batch": self.batch, "totals": asdict(self.totals),
             "schedule": self.schedule.state_dict(), "lines": len(self.lines), "best": self.best, "seconds": self.seconds,
         }  # fmt: skip
-        path = self.folder / "checkpoints" / f"{self.epoch:04d}-{self.batch:06d}.safetensors"
-        save_state(arrays, description, path)
-        if best:
-            with replacing(path.with_name("best.safetensors")) as temporary:
-                shutil.copyfile(path, temporary)
+        # The best one first: stopped between the two, a resumed run comes to this epoch again, and knows of no better one.
+        folder = self.folder / "checkpoints"
+        for name in ["best"] * best + [f"{self.epoch:04d}-{self.batch:06d}"]:
+            save_state(arrays, description, folder / f"{name}.safetensors")
         for old in checkpoints(self.folder)[:-KEPT]:
             old.unlink()
 
-    def _create(self) -> None:
-        check_unused(self.folder)
+    def _write_config(self) -> None:
         with replacing(self.folder / "config.json") as temporary:
             temporary.write_text(json.dumps(self.config, indent=2, default=str) + "\n")
 
     def _restore(self) -> None:
+        for left_over in self.folder.glob("checkpoints/.*.tmp"):  # of a save that was killed
+            left_over.unlink()
         found = checkpoints(self.folder)
-        if not found:
-            raise FileNotFoundError(f"{self.folder}: there is no checkpoint to go on from")
+        if not found:  # it was stopped before its first one: so it starts again, and with the same weights
+            (self.folder / "metrics.jsonl").unlink(missing_ok=True)
+            return
         try:
             arrays, description = load_state(found[-1])
             self.model.load_state_dict(_under("model.", arrays))
@@ -190,6 +200,42 @@ class Run:
         self.lines.append(line)
         with open(self.folder / "metrics.jsonl", "a") as file:
             file.write(json.dumps(line, default=float) + "\n")
+
+
+def fit_or_exit(run: Run, epochs: int, again: Sequence[str]) -> None:
+    """Train as a program does: whatever ends the run early is said in a sentence, with the command `again` that goes on."""
+    command = f"to go on:\n    {shlex.join(again)}"
+    if run.epoch >= epochs:
+        print(f"nothing to do: {run.epoch} epochs are done; --epochs with a larger number goes on")
+    try:
+        run.fit(epochs)
+    except Stopped:
+        sys.exit(f"stopped and saved after {run.epoch} epochs and {run.batch} steps; {command}")
+    except KeyboardInterrupt:
+        sys.exit(f"stopped at once, without saving; {command}")
+    except FloatingPointError as error:
+        sys.exit(f"{error}, from the last checkpoint with --lr; {command} --lr ...")
+    except OSError as error:
+        sys.exit(f"{error}; make room, and {command}")
+
+
+def _locked(folder: Path) -> Any:
+    """An open file that this process alone has, until it ends: two runs in one folder would overwrite each other's checkpoints.
+
+    Raises RuntimeError if another process has it. Where there are no such locks (Windows), None.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / ".lock").open("w")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise RuntimeError(f"{folder}: another process is at work on this run; wait for its end, or stop it") from error
+    return file
 
 
 def check_unused(folder: str | os.PathLike[str]) -> None:
@@ -224,6 +270,8 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
         if number == signal.SIGINT and caught:
             raise KeyboardInterrupt
         caught.append(number)
+        text = "\nstopping after this step, or after the test if one is going on; Ctrl-C again stops at once, without saving\n"
+        os.write(2, text.encode())  # a signal may come in the middle of a print
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield lambda: False

@@ -130,11 +130,16 @@ def first_not_finite(model: Module, x: Tensor) -> str:
 
 @no_grad()
 def evaluate(model: Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Figures, np.ndarray]:
-    """The figures of `model` in evaluation mode, and its probabilities: (N, classes) in the order of `batches`."""
+    """The figures of `model` in evaluation mode, and its probabilities: (N, classes) in the order of `batches`.
+
+    Raises FloatingPointError, which names the layer that saw it first, when NaN or infinity comes out.
+    """
     totals, clock, probabilities = Totals(), time.perf_counter(), []
     with evaluating(model):
         for x, labels in batches:
             logits = model(x)
+            if not _finite(logits):
+                raise FloatingPointError(f"the network has diverged: {first_not_finite(model, x)}. Try a smaller learning rate")
             loss = F.cross_entropy(logits, labels, reduction="sum").item()
             totals.add(len(labels), loss, int(_right(logits, labels).item()), 0.0)
             probabilities.append(F.softmax(logits).numpy())

@@ -44,7 +44,7 @@ def test_training_leaves_its_files(photographs, tmp_path):
     done = run("--data", photographs, "--epochs", 1, "--width", 0.05, "--batch-size", 4, "--out", out, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.iterdir()) == [
-        "checkpoints", "config.json", "confusion.png", "curves.png", "kernels.png", "metrics.jsonl", "nearest.png",
+        ".lock", "checkpoints", "config.json", "confusion.png", "curves.png", "kernels.png", "metrics.jsonl", "nearest.png",
         "predictions.png", "statistics.safetensors", "weights.safetensors",
     ]  # fmt: skip
     for name in ("curves", "kernels", "predictions", "nearest"):
@@ -90,10 +90,37 @@ def test_the_layout_of_imagenet_and_images_that_change(photographs, tmp_path):
     assert done.returncode == 0 and "10 images to learn from, 4 to test with, 2 classes" in done.stdout, done.stderr
 
     shutil.copy(photographs / "dark" / "0.jpg", root / "train" / "n01" / "another.jpg")
-    message = (
-        "there are other images than when this run was started: {'train': 11, 'test': 4} instead of {'train': 10, 'test': 4}"
+    refused(
+        run("--resume", "run", folder=tmp_path), "these are other images than when the run was started: {'train': 11, 'test': 4"
     )
-    refused(run("--resume", "run", folder=tmp_path), message)
+    (root / "train" / "n01" / "another.jpg").unlink()
+    (root / "train" / "n02").rename(root / "train" / "n03")
+    (root / "val.txt").write_text("".join(lines).replace("n02", "n03"))
+    refused(run("--resume", "run", folder=tmp_path), "these are other classes than when the run was started: ['n01', 'n03']")
+
+
+def test_a_run_goes_on_with_another_rate_and_more_epochs(photographs, tmp_path):
+    options = ["--data", photographs, "--width", 0.05, "--batch-size", 4, "--epochs", 1, "--out", "run", "--save-every", 50]
+    assert run(*options, folder=tmp_path).returncode == 0
+    photographs.rename(tmp_path / "moved")
+    for fixed in (["--width", 0.1], ["--seed", 1], ["--recipe", "paper"]):
+        refused(run("--resume", "run", *fixed, folder=tmp_path), f"a run cannot go on with another {fixed[0]}")
+    done = run("--resume", "run", "--data", "moved", "--lr", 0.001, "--epochs", 2, folder=tmp_path)
+    assert done.returncode == 0 and "from here on: epochs 2, lr 0.001, bias_lr 0.002" in done.stdout, done.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["recipe"]["lr"] == 0.001 and config["save_every"] == 50 and len(config["changes"]) == 1
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["epoch"], round(line["lr"], 6)) for line in lines] == [(1, 0.005), (2, 0.0001)], "the milestone is behind"
+    again = run("--resume", "run", folder=tmp_path)
+    assert again.returncode == 0 and "nothing to do: 2 epochs are done" in again.stdout
+
+
+def test_what_is_no_run_cannot_go_on(tmp_path):
+    refused(run("--resume", "nowhere", folder=tmp_path), "nowhere: there is no such run")
+    (tmp_path / "config.json").write_text("[]")
+    refused(run("--resume", tmp_path, folder=tmp_path), "config.json: damaged")
+    (tmp_path / "config.json").write_text('{"classes": []}')
+    refused(run("--resume", tmp_path, folder=tmp_path), "config.json: data, images, recipe, seed is missing")
 
 
 def refused(done, message, program="train_alexnet") -> None:
@@ -123,10 +150,14 @@ def test_help(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--data", "nowhere"], "--data nowhere: there is no such folder"),
+        (["--data", "nowhere"], "nowhere: there is no such folder"),
         (["--image-size", 32], "image_size must be an int of at least 63 pixels, got 32"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--epochs", 0], "epochs must be at least 1, got 0"),
+        (["--milestones", 5, 3], "milestones are epochs from 1 on, each once and in order; got [5, 3]"),
+        (["--lr", "inf"], "lr must be a positive number, got inf"),
+        (["--conv1-frozen", -2], "conv1_frozen must be at least 0, got -2"),
+        (["--crops", 10], "--crops goes with --eval"),
         (["--out", "file/run"], "file"),
     ],
 )

@@ -125,8 +125,74 @@ def test_a_run_needs_an_epoch(tmp_path):
 
 
 def test_nothing_to_go_on_from(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no checkpoint to go on from"):
+    with pytest.raises(FileNotFoundError, match="there is no run in this folder to go on with"):
         small_run(tmp_path, resume=True)
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(tmp_path):
+    small_run(tmp_path / "run").fit(2)
+    expected = outcome_of(tmp_path / "run")
+    small_run(tmp_path / "again")
+    (tmp_path / "again" / "metrics.jsonl").write_text('{"epoch": 1, "step": 100}\n')
+    small_run(tmp_path / "again", resume=True).fit(2)
+    assert outcome_of(tmp_path / "again") == expected
+
+
+def outcome_of(folder):
+    """The best and the last weights, and the losses."""
+    weights = [load_file(path)["model.1.weight"].tolist() for path in sorted(folder.glob("checkpoints/*.safetensors"))]
+    return weights, [json.loads(line)["test_loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_killed_between_the_best_checkpoint_and_the_numbered_one(tmp_path, monkeypatch):
+    small_run(tmp_path / "run").fit(2)
+    expected = outcome_of(tmp_path / "run")
+    save, killed = minidl.run.save_state, tmp_path / "killed"
+
+    def save_until(arrays, description, path):
+        save(arrays, description, path)
+        if path.name == "best.safetensors":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(minidl.run, "save_state", save_until)
+    with pytest.raises(KeyboardInterrupt):
+        small_run(killed).fit(2)
+    monkeypatch.setattr(minidl.run, "save_state", save)
+    (killed / "checkpoints" / ".best.safetensors.1.tmp").touch()
+    small_run(killed, resume=True).fit(2)
+    assert outcome_of(killed) == expected and not list(killed.glob("checkpoints/.*"))
+
+
+def test_two_processes_at_one_run(tmp_path):
+    run = small_run(tmp_path / "run")
+    program = f"import sys; sys.path[:0] = {sys.path!r}; from test_run import small_run; small_run({str(tmp_path / 'run')!r}, resume=True)"
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert other.returncode == 1 and f"{run.folder}: another process is at work on this run" in other.stderr
+
+
+def test_a_full_disk_is_said_in_a_sentence(tmp_path):
+    """The largest file that the process may write stands in for the disk."""
+    program = f"""
+import sys, resource, signal
+sys.path[:0] = {sys.path!r}
+from test_run import small_run
+from minidl.run import fit_or_exit
+run = small_run({str(tmp_path / "run")!r}, width=4)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+fit_or_exit(run, 2, ["python", "again.py"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "safetensors could not be written" in done.stderr and "make room, and to go on:\n    python again.py" in done.stderr
+    assert checkpoints(tmp_path / "run") == [] and not list((tmp_path / "run").glob("checkpoints/.*"))
+
+
+def test_divergence_in_the_test_names_the_layer(tmp_path):
+    run = small_run(tmp_path / "run")
+    run.model[1].weight.data = np.full((12, 4), np.nan, np.float32)
+    with pytest.raises(FloatingPointError, match=r"the network has diverged: 1\.weight holds NaN"):
+        minidl.training.evaluate(run.model, run.test)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_older_one_too(tmp_path):

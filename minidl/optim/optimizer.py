@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -55,8 +56,8 @@ class Optimizer:
     def check(self, group: dict[str, Any]) -> None:
         """Raise ValueError for settings that make no sense."""
         for key in ("lr", "weight_decay"):
-            if not group[key] >= 0:
-                raise ValueError(f"{type(self).__name__}: {key} must be at least 0, got {group[key]!r}")
+            if not 0 <= group[key] < math.inf:
+                raise ValueError(f"{type(self).__name__}: {key} must be at least 0 and finite, got {group[key]!r}")
 
     def zero_grad(self) -> None:
         """Forget the gradients; `backward` adds to what is there."""

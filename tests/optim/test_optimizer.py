@@ -155,10 +155,10 @@ W = parameter(1.0)
         ([{"params": W}, W], {}, "either all Tensors or all dicts; group 1 is Parameter"),
         ([{"params": W, "rate": 0.1}], {}, r"group 0 needs 'params' and may set \[.*'lr'.*\]; it has \['params', 'rate'\]"),
         ([{"lr": 0.1}], {}, "group 0 needs 'params'"),
-        ([W], {"lr": -0.1}, "lr must be at least 0, got -0.1"),
-        ([W], {"lr": float("nan")}, "lr must be at least 0, got nan"),
-        ([{"params": W, "lr": -1}], {}, "lr must be at least 0, got -1"),
-        ([W], {"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
+        ([W], {"lr": -0.1}, "lr must be at least 0 and finite, got -0.1"),
+        ([W], {"lr": float("nan")}, "lr must be at least 0 and finite, got nan"),
+        ([{"params": W, "lr": -1}], {}, "lr must be at least 0 and finite, got -1"),
+        ([W], {"weight_decay": -0.1}, "weight_decay must be at least 0 and finite, got -0.1"),
     ],
 )
 def test_what_is_refused(make, params, settings, message):
