@@ -1,1 +1,1 @@
-"""Speed, measured: `python -m benchmarks.alexnet_step`. Nothing here is imported by minidl or by its tests."""
+"""Speed, measured: `python -m benchmarks.alexnet_step`. Nothing here is imported by minidl."""

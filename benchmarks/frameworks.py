@@ -1,6 +1,6 @@
 """One AlexNet training step in each framework, cut into parts, for `worker` to time.
 
-A framework is a class made from (variant, batch size, file of images, image size, device, threads). Its methods `forward`, `backward`
+A framework is a class made from (variant, file of images, image size, device, threads). Its methods `forward`, `backward`
 and `update` are called in turn and make a training step; `infer` is a forward pass that keeps nothing; `wait` returns when the device
 has finished, and `device_bytes` says what its memory held at most, None on a CPU.
 
@@ -20,7 +20,7 @@ CLASSES = 1000
 class Minidl:
     parts = ("forward", "backward", "update", "infer")
 
-    def __init__(self, variant: str, batch: int, images: str, size: int, device: str, threads: int) -> None:
+    def __init__(self, variant: str, images: str, size: int, device: str, threads: int) -> None:
         import minidl
         import minidl.functional as F
         from minidl import models, optim
@@ -70,7 +70,7 @@ class Torch:
     parts = ("forward", "backward", "update", "infer")
     layout = "channels_last"
 
-    def __init__(self, variant: str, batch: int, images: str, size: int, device: str, threads: int) -> None:
+    def __init__(self, variant: str, images: str, size: int, device: str, threads: int) -> None:
         import torch
         from torch import nn
 
@@ -78,11 +78,11 @@ class Torch:
         torch.manual_seed(0)
         torch.set_float32_matmul_precision("high")  # TF32 for products; cuDNN's convolutions have it by default
         torch.backends.cudnn.benchmark = True
-        self.torch, self.asynchronous = torch, device != "cpu"
-        place: Any = {"device": device.replace("gpu", "cuda"), "memory_format": getattr(torch, self.layout)}
+        self.torch, self.asynchronous, self.device = torch, device != "cpu", device.replace("gpu", "cuda")
+        place: Any = {"device": self.device, "memory_format": getattr(torch, self.layout)}
         with np.load(images) as stored:
             self.images = torch.from_numpy(stored["images"]).permute(0, 3, 1, 2).to(**place)
-            self.labels = torch.from_numpy(stored["labels"]).to(place["device"])
+            self.labels = torch.from_numpy(stored["labels"]).to(self.device)
         self.model: Any = _torch_alexnet(torch, nn, variant, size).to(**place)
         self.optimizer = torch.optim.SGD(self.model.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4, fused=True)
 
@@ -104,11 +104,11 @@ class Torch:
 
     def wait(self) -> None:
         if self.asynchronous:
-            self.torch.cuda.synchronize()
+            self.torch.cuda.synchronize(self.device)
 
     def device_bytes(self) -> int | None:
         """What was in use at the fullest moment: its pool holds somewhat more."""
-        return self.torch.cuda.max_memory_allocated() if self.asynchronous else None
+        return self.torch.cuda.max_memory_allocated(self.device) if self.asynchronous else None
 
 
 class TorchChannelsFirst(Torch):
@@ -124,7 +124,9 @@ def _torch_alexnet(torch: Any, nn: Any, variant: str, size: int) -> Any:
     towers = 1 if single else 2
     # The paper's sizes are rounded up: 3 more pixels for the first windows, and a pooling window more where the last is not whole.
     end = 0 if single else (11 - size) % 4
-    first = [nn.Conv2d(3, a, 11, stride=4, padding=2)] if single else [nn.ZeroPad2d((0, end, 0, end)), nn.Conv2d(3, a, 11, stride=4)]
+    first = (
+        [nn.Conv2d(3, a, 11, stride=4, padding=2)] if single else [nn.ZeroPad2d((0, end, 0, end)), nn.Conv2d(3, a, 11, stride=4)]
+    )
 
     def relu() -> Any:
         return nn.ReLU(inplace=True)
@@ -157,7 +159,7 @@ class Dezero:
     parts = ("forward", "backward", "update", "infer")
     asynchronous = False
 
-    def __init__(self, variant: str, batch: int, images: str, size: int, device: str, threads: int) -> None:
+    def __init__(self, variant: str, images: str, size: int, device: str, threads: int) -> None:
         import dezero
         import dezero.functions as F
         import dezero.layers as L
@@ -165,7 +167,7 @@ class Dezero:
 
         if (variant, size, device) != ("torchvision", 224, "cpu"):
             raise ValueError("DeZero runs the torchvision variant at 224 pixels on a CPU")
-        np.random.seed(0)
+        np.random.seed(0)  # noqa: NPY002  # where DeZero takes its random numbers from
         self.dezero, self.F = dezero, F
         with np.load(images) as stored:
             self.images = np.ascontiguousarray(stored["images"].transpose(0, 3, 1, 2))

@@ -1,0 +1,106 @@
+"""The operations and the least bytes of a training step, layer by layer, and the time that a GPU's datasheet leaves for them.
+
+    python -m benchmarks.counts
+    python -m benchmarks.counts --batch-size 256
+
+Operations are those of the direct convolutions and of the products, a multiplication with its addition being two: forward, for the
+gradient of the input and for the gradient of the weights; the first layer's input needs none. All other layers count as bytes only.
+
+Least bytes: each layer on its own reads and writes each of its arrays once, in single precision. Patches, masks and whatever else an
+implementation makes besides are not in it, but for the position of each maximum, one byte. A step that computes one layer in the pass
+of another moves less.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from itertools import chain
+from math import prod
+
+from minidl import models, nn
+
+# Rates of the datasheets: TF32 on tensor cores without sparsity (operations a second; they print twice as much, with), memory (bytes).
+DATASHEETS = {"H100 SXM": (494.7e12, 3.35e12), "H200 SXM": (494.7e12, 4.8e12)}
+VIEWS = ("Flatten",)  # layers that move nothing
+LOOKS_BACK = (
+    "Conv2d",
+    "Linear",
+    "LocalResponseNorm",
+    "LocalResponseNormWithin",
+    "ReLU",
+)  # backward reads an array of forward again
+
+
+@dataclass(frozen=True)
+class Work:
+    operations: float = 0
+    bytes: float = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.operations + other.operations, self.bytes + other.bytes)
+
+    def seconds(self, rate: float, bandwidth: float) -> float:
+        """The least time for it."""
+        return max(self.operations / rate, self.bytes / bandwidth)
+
+
+@dataclass(frozen=True)
+class Layer:
+    name: str
+    kind: str
+    shape: tuple[int, ...]  # of its output, for one image
+    forward: Work
+    backward: Work
+
+
+def layers(model: nn.Module, image_size: int, batch: int) -> list[Layer]:
+    """The layers of a network in which each takes the output of the one before."""
+    found: list[Layer] = []
+    shape: tuple[int, ...] = (image_size, image_size, 3)
+    for row in nn.summary(model, shape).layers:
+        x, y, weights = batch * prod(shape), batch * prod(row.output_shape), row.parameters
+        shape, first = row.output_shape, not found
+        positions = y if row.kind == "MaxPool2d" else 0
+        operations = 2 * batch * row.multiply_accumulates
+        if row.kind in VIEWS:
+            forward = backward = Work()
+        else:
+            forward = Work(operations, 4 * (x + y + weights) + positions)
+            again = x if row.kind in LOOKS_BACK else 0  # or y, for ReLU: as large
+            into_x = 0 if first else x + weights  # its gradient is written, for which the weights are read
+            backward = Work(operations * (1 if first else 2), 4 * (y + again + weights + into_x) + positions)
+        found.append(Layer(row.name, row.kind, row.output_shape, forward, backward))
+    return found
+
+
+def update(model: nn.Module) -> Work:
+    """SGD with momentum: weights and velocity are read and written, gradients read."""
+    return Work(0, 5 * 4 * sum(p.size for p in model.parameters()))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", nargs="*", default=["paper", "torchvision"], choices=list(models.VARIANTS))
+    parser.add_argument("--batch-size", type=int, default=128)
+    options = parser.parse_args(arguments)
+    print(f"{'variant':12}{'part':10}{'GFLOP':>9}{'MB':>9}" + "".join(f"{name:>18}" for name in DATASHEETS))
+    for variant in options.variant:
+        model = models.AlexNet(variant)
+        table = layers(model, model.image_size, options.batch_size)
+        parts = {
+            "forward": [layer.forward for layer in table],
+            "backward": [layer.backward for layer in table],
+            "update": [update(model)],
+        }
+        parts["step"] = list(chain.from_iterable(parts.values()))
+        for part, works in parts.items():
+            total = sum(works, Work())
+            # Each layer waits for the one before, so what one leaves idle (arithmetic or memory) the next cannot use.
+            floors = [sum(work.seconds(*rates) for work in works) for rates in DATASHEETS.values()]
+            cells = "".join(f"{1e3 * floor:15.2f} ms" for floor in floors)
+            print(f"{variant:12}{part:10}{total.operations / 1e9:9.1f}{total.bytes / 1e6:9.1f}{cells}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The benchmarks run and print their columns, at a size where nothing is measured; the counting of operations against known totals."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import standin_cupy
+
+from minidl import default_device, models
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--image-size", 63, "--batch-size", 2, "--steps", 1, "--variant", "paper"]
+
+
+def run(*arguments) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=100
+    )
+
+
+def lines(done) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    assert all(len(line) <= 100 for line in printed if not line.startswith("warning"))
+    return printed[2:] if printed[0].startswith("warning") else printed  # how busy the machine is
+
+
+def test_the_step():
+    head, row, product = lines(run("-m", "benchmarks.alexnet_step", *TINY))
+    assert head.split() == [
+        "variant", "batch", "framework", "forward", "backward", "update", "step", "images/s", "infer/s", "peak", "GB", "share",
+    ]  # fmt: skip
+    variant, batch, name, *figures, share = row.split()
+    forward, backward, update, step, images, infer, peak = map(float, figures)
+    assert (variant, batch, name) == ("paper", "2", "minidl") and share.endswith("%")
+    assert step == pytest.approx(forward + backward + update, abs=0.5) and images == pytest.approx(2000 / step, rel=0.1)
+    assert infer > 0 and 0 <= peak < 4
+    assert "matrix product, before and after: " in product and product.endswith("GFLOP/s")
+
+
+def test_small_work():
+    head, row = lines(run("-m", "benchmarks.alexnet_step", "--small", "--steps", 1))
+    assert head.split() == ["framework", "step", "of", "784-128-10", "1,000", "additions", "import"]
+    assert row.split()[::2] == ["minidl", "us", "ms", "ms"] and all(float(figure) > 0 for figure in row.split()[1::2])
+
+
+@pytest.mark.parametrize(
+    "peer, message",
+    [
+        ("caffe", "there is no such framework here; known are torch"),
+        ("torch=nowhere/python", "nowhere/python cannot import torch ("),
+        ("dezero=nowhere/python", "name the interpreter of an environment that has it: --against dezero="),
+    ],
+)
+def test_peers_that_are_not_there(peer, message):
+    done = run("-m", "benchmarks.alexnet_step", *TINY, "--against", peer)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_peers_never_meet_minidl():
+    """Importing it changes BLAS and malloc."""
+    done = run("-c", "import sys, benchmarks.worker; print([name for name in sys.modules if name.startswith('minidl')])")
+    assert lines(done) == ["[]"]
+
+
+def test_the_layers():
+    printed = lines(run("-m", "benchmarks.profile_layers", *TINY))
+    assert printed[0].startswith("paper, batch 2, 63 x 63 pixels, cpu; matrix product ")
+    assert printed[3].split() == ["layer", "output", "ms", "share", "ms", "share", "ms", "of", "step", "MB", "GFLOP"]
+    rows = printed[4:-2]
+    layers = [name for name, _ in models.AlexNet("paper", 2, width=0.05, image_size=63).named_children()]
+    assert [row.split()[0] for row in rows] == [*layers, "loss", "between", "update", "total"]
+    assert "55" not in rows[0] and "14 x 14 x 96" in rows[0], "(63 - 11) / 4 + 1"
+    shares = [float(next(cell for cell in row[63:].split() if cell.endswith("%"))[:-1]) for row in rows]
+    assert shares[-1] == 100 and sum(shares[:-1]) == pytest.approx(100, abs=2)
+    assert printed[-1].startswith("At the rates above the step takes ")
+
+
+def test_operations_and_bytes(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import counts
+
+    model = models.AlexNet("paper")
+    table = {layer.name: layer for layer in counts.layers(model, 224, batch=1)}
+    forward, backward = (sum(getattr(layer, part).operations for layer in table.values()) for part in ("forward", "backward"))
+    assert forward == 2 * 724_406_816  # the 724 million multiplications that are known of it
+    conv1 = 2 * 55 * 55 * 96 * 11 * 11 * 3
+    assert table["conv1"].forward.operations == table["conv1"].backward.operations == conv1, "the images need no gradient"
+    assert backward == 2 * forward - conv1
+
+    fc8 = 4 * (4096 * 1000 + 1000)
+    assert table["fc8"].forward.bytes == 4 * (4096 + 1000) + fc8
+    assert table["fc8"].backward.bytes == 4 * (1000 + 4096 + 4096) + 2 * fc8, "dy, x and w are read, dx and dw written"
+    assert table["pool5"].forward.bytes == 13 * 13 * 256 * 4 + 6 * 6 * 256 * (4 + 1), "a byte for where the maximum was"
+    assert counts.update(model).bytes == 20 * 60_965_224
+    assert table["flatten"].forward == table["flatten"].backward == counts.Work()
+
+
+def test_the_step_on_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import worker
+
+    np.savez(tmp_path / "images.npz", images=np.zeros((2, 63, 63, 3), np.float32), labels=np.zeros(2, np.int64))
+    settings = {"variant": "paper", "images": str(tmp_path / "images.npz"), "size": 63, "device": "gpu", "threads": 1}
+    with standin_cupy.install(), default_device("cpu"):
+        framework = worker.WORK["alexnet"]["minidl"](**json.loads(json.dumps(settings)))
+        times = worker.turn(framework)
+    assert list(times) == ["forward", "backward", "update", "infer", "step", "peak"] and times["peak"] > 0
