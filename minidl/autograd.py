@@ -90,7 +90,10 @@ def backpropagate(
     def add(tensor: Tensor, gradient: Tensor) -> None:
         key = id(_source(tensor))
         total = totals.get(key)
-        totals[key] = gradient if total is None else total + gradient
+        if total is None:
+            totals[key] = gradient
+        else:
+            totals[key] = total + gradient if create_graph else total.plus(gradient)
         if tensor.grad_fn is None:
             leaves[key] = tensor
 

@@ -422,6 +422,13 @@ class Tensor:
             )
         return self
 
+    def plus(self, other: Tensor) -> Tensor:
+        """self + other, of one shape and device, without recording it: for sums of gradients, of which there are many small ones."""
+        if type(self._array) is np.ndarray:
+            return wrap(np.asarray(self._array + other._array))  # two arrays without axes make a scalar
+        with backend.beside(self._array):
+            return wrap(self._array + other._array)
+
     def __add__(self, other: Any) -> Tensor:
         return _binary(Add, self, other)
 

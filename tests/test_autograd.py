@@ -523,3 +523,9 @@ def test_what_was_detached_keeps_its_values_while_the_optimiser_steps(device):
     first = id(w._array)
     w._writable()
     assert id(w._array) == first, "nobody else holds it: no copy"
+
+
+def test_sums_of_gradients_without_axes_are_arrays_too(device):
+    x = Tensor(2.0, requires_grad=True)
+    (x * x * x).backward()
+    assert x.grad.item() == 12 and x.grad.shape == () and isinstance(x.grad.data, type(x.data))
