@@ -79,5 +79,5 @@ def _in_pieces(update, *arrays: Array) -> None:
         return
     # reshape of a contiguous array is a view, so the pieces are written where they belong; gradients may have any layout.
     flat = [a.reshape(-1) for a in arrays]
-    pieces = parallel.slices(gradient.size, gradient.itemsize, xp, parallel.CHUNK_BYTES // len(flat))
+    pieces = parallel.slices(gradient.size, gradient.itemsize, xp, parallel.CHUNK_BYTES // 2)
     parallel.for_each(lambda piece: update(*(a[piece] for a in flat)), pieces, xp)
