@@ -71,8 +71,7 @@ def main() -> None:
 
     batches = run.loader(Photographs([options.folder / file for file in files], shape), max_failures=1)
     found = features(run.model, batches, LAYER)
-    kept = np.setdiff1d(np.arange(len(files)), [failure.index for failure in batches.failures])
-    found, files = found[kept], [files[i] for i in kept]
+    files = [files[i] for i in batches.kept]
     print(f"{len(files):,} images, {found.shape[1]:,} activations each")
     if options.out:
         write(found, files, options.run, options.out)

@@ -177,7 +177,7 @@ def same_images(config: dict[str, Any], train: Any, test: Any) -> None:
             raise ValueError(f"these are other {key} than when the run was started: {value} instead of {config[key]}")
 
 
-def describe(recipe: Recipe, model: Any, train: Any, test: Any, device: str) -> None:
+def describe(recipe: Recipe, model: Any, train: Any, test: Any, side: int, device: str) -> None:
     parameters = sum(p.size for p in model.parameters())
     classes = len(train.classes)
     print(f"AlexNet, variant {recipe.variant}, width {recipe.width}: {parameters:,} parameters")
@@ -188,7 +188,6 @@ def describe(recipe: Recipe, model: Any, train: Any, test: Any, device: str) -> 
         if value not in (None, ()) and name not in ("variant", "width")
     ]
     print("recipe: " + ", ".join(items))
-    side = train[0][0].shape[0]
     if side != recipe.stored_size:
         print(f"images of {side} x {side} pixels are scaled to {recipe.stored_size} x {recipe.stored_size}")
     print(f"a network that only guesses has a loss of ln {classes} = {np.log(classes):.3f}", flush=True)
@@ -221,7 +220,7 @@ def main() -> None:
     if not known:
         found.save(out)
     gallery = Gallery(out, model, train, tests, 1 if recipe.variant == "torchvision" else 2, seed)
-    describe(recipe, model, train, test, options.device)
+    describe(recipe, model, train, test, found.shape[0], options.device)
     fit_or_exit(run, recipe.epochs, ["python", sys.argv[0], "--resume", str(out), "--device", options.device])
 
     save_weights(model, out / "weights.safetensors", variant=recipe.variant, width=str(recipe.width),

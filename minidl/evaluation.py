@@ -60,7 +60,12 @@ class Trained:
             )
         _, image = next(decodable_images(images))
         if image.shape != self.statistics.shape:
-            raise ValueError(f"{self.weights} learnt from images of {self.statistics.shape}; these are of {image.shape}")
+            side, own = self.recipe.stored_size, self.statistics.shape[0]
+            raise ValueError(
+                f"{self.weights} learnt from images of {self.statistics.shape}; these are of {image.shape}. Photographs in folders are "
+                f"brought to the stored_size of the run, {side}, packed ones stay as they are: give "
+                + ("those folders, not packed images" if side == own else f"images packed with `--size {own}`, as it had them")
+            )
         return images
 
     def loader(self, images: Any, crops: int = 1, max_failures: float = 0.01) -> data.DataLoader:
@@ -107,11 +112,15 @@ def read_config(folder: PathLike) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text())
     except ValueError as error:
         raise ValueError(f"{folder / 'config.json'}: damaged ({error})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / 'config.json'}: damaged (it holds no configuration)")
     return {**config, "classes": _class_names(config, folder)}
 
 
 def _from_checkpoint(path: Path) -> Trained:
     arrays, description = load_state(path)
+    if "config" not in description:
+        raise ValueError(f"{path}: this is no checkpoint of a run")
     config = description["config"]
     folder = path.parent.parent
     classes = _class_names(config, folder)
@@ -136,7 +145,7 @@ def _from_weights(folder: Path) -> Trained:
 def _rebuilt(config: dict[str, Any], classes: list[str]) -> tuple[Recipe, AlexNet]:
     try:
         recipe = recipe_from(config["recipe"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"this run has no recipe of an AlexNet that this version of minidl knows ({error})") from error
     model = AlexNet(recipe.variant, len(classes), recipe.width, recipe.image_size)
     model.eval()
@@ -174,7 +183,7 @@ def probabilities(models: Module | Sequence[Module], batches: data.DataLoader) -
 
     Of several crops of an image, and of several networks, the softmax outputs are averaged (AlexNet, sections 4.1 and 6); all
     networks are shown the same batches. The crops of an image lie one after the other, as many as there are images for each
-    label: see `data.TenCrop`.
+    label: see `data.TenCrop`. Images that cannot be decoded are left out: `batches.kept` are the numbers of the others.
     """
     networks = [models] if isinstance(models, Module) else list(models)
     means, labels = [], []
@@ -231,7 +240,10 @@ class Photographs(ImageFiles):
 
 @no_grad()
 def features(model: AlexNet, batches: data.DataLoader, layer: str = "relu7") -> np.ndarray:
-    """What `layer` gives for each image: (N, units). By default the last hidden layer, as in section 6.1 of AlexNet."""
+    """What `layer` gives for each image: (N, units). By default the last hidden layer, as in section 6.1 of AlexNet.
+
+    Images that cannot be decoded are left out: `batches.kept` are the numbers of the others.
+    """
     with evaluating(model):
         return np.concatenate([model[:layer](x).numpy() for x, _ in batches])
 

@@ -37,17 +37,18 @@ class Gallery:
     def draw(self, metrics: Sequence[Mapping[str, float]], probabilities: np.ndarray, at_once: bool) -> None:
         """Draw them all, unless it is too early for `SHARE` and not asked for `at_once`.
 
-        metrics: a line an epoch. probabilities: (N, classes) of all test images.
+        metrics: a line an epoch. probabilities: (N, classes) of all test images that can be decoded.
         """
         if time.monotonic() - self.drawn < self.took / SHARE and not at_once:
             return
         self.drawn = time.monotonic()
         images, labels = zip(*(self.test[int(i)] for i in self.shown), strict=True)
-        said = probabilities[self.shown]
+        kept = self.tests.kept  # without those that cannot be decoded
+        said = probabilities[np.searchsorted(kept, self.shown)]
         plots.curves(metrics, len(self.classes), self.folder / "curves.png")
         plots.kernels(self.model["conv1"].weight.numpy(), self.folder / "kernels.png", self.towers)
         plots.contact_sheet(images, labels, said, self.classes, self.folder / "predictions.png")
-        plots.confusion_matrix(probabilities, self.test.labels, self.classes, self.folder / "confusion.png")
+        plots.confusion_matrix(probabilities, self.test.labels[kept], self.classes, self.folder / "confusion.png")
         if len(self.classes) >= 5:
             plots.five_guesses(images[:GUESSED], labels[:GUESSED], said[:GUESSED], self.classes, self.folder / "guesses.png")
         self._nearest(images[:GUESSED])
@@ -55,18 +56,21 @@ class Gallery:
 
     def _nearest(self, queries: Sequence[np.ndarray]) -> None:
         """Beside some test images the training images whose fc7 activations are nearest (figure 4, right)."""
-        found = self._features(self.train, self.searched)
+        found, searched = self._features(self.train, self.searched)
+        wanted, _ = self._features(self.test, self.shown[:GUESSED])
         neighbours, captions = [], []
-        for query in self._features(self.test, self.shown[:GUESSED]):
+        for query in wanted:
             numbers, _ = most_similar(found, query, SIMILAR)
-            images, labels = zip(*(self.train[int(self.searched[i])] for i in numbers), strict=True)
+            images, labels = zip(*(self.train[int(searched[i])] for i in numbers), strict=True)
             neighbours.append(images)
             captions.append([self.classes[label] for label in labels])
         plots.nearest(queries, neighbours, self.folder / "nearest.png", captions)
 
-    def _features(self, images: Any, indices: np.ndarray) -> np.ndarray:
+    def _features(self, images: Any, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The features of the images at `indices` that can be decoded, and their indices."""
         chosen = data.Subset(images, indices)
-        return features(self.model, data.DataLoader(chosen, self.tests.batch_size, transform=self.tests.transform))
+        batches = data.DataLoader(chosen, self.tests.batch_size, transform=self.tests.transform, max_failures=1)
+        return features(self.model, batches), indices[batches.kept]
 
 
 def _decodable(images: Any, indices: np.ndarray, count: int) -> np.ndarray:

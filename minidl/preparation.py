@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from minidl import data
 from minidl.checkpoint import load_state, save_state
-from minidl.data.failures import decodable_images
+from minidl.data.statistics import sums
 from minidl.data.transforms import Transform
 from minidl.recipes import Recipe
 
@@ -40,17 +41,19 @@ class Statistics:
 
 
 def statistics(recipe: Recipe, train: Any) -> Statistics:
-    """Those of the data set `train`. Packed images bring theirs with them; others are gone through."""
-
-    def of_pixels(name: str) -> np.ndarray:
-        return getattr(train, name) if hasattr(train, name) else getattr(data, name)(train)
-
-    covariance = recipe.divide != "none" or recipe.colour_noise != "none"
-    _, image = next(decodable_images(train))
+    """Those of the data set `train`. Packed images bring theirs with them; others are gone through, once, with a bar at a terminal."""
+    image, covariance = recipe.mean == "image", recipe.divide != "none" or recipe.colour_noise != "none"
+    if isinstance(train, data.PackedImages):
+        mean = train.mean_image if image else train.mean_colour
+        return Statistics(train[0][0].shape, mean, train.colour_covariance if covariance else None)
+    what = "mean of the training images"
+    with tqdm(desc=what, total=len(train), unit=" images", disable=None, delay=1, leave=False, dynamic_ncols=True) as bar:
+        found = sums(train, image, covariance or not image, bar)
+    height, width, channels = found.shape
     return Statistics(
-        image.shape,
-        of_pixels("mean_image" if recipe.mean == "image" else "mean_colour"),
-        of_pixels("colour_covariance") if covariance else None,
+        (height, width, channels),
+        found.mean_image if image else found.mean_colour,
+        found.colour_covariance.astype(np.float32) if covariance else None,
     )
 
 

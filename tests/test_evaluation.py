@@ -1,6 +1,7 @@
 """Trained networks out of their folders: the errors, ten crops, averages of networks, similar images, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from minidl import data, models, nn
 from minidl.checkpoint import save_state, save_weights
 from minidl.data.open import open_data
 from minidl.evaluation import Photographs, average, features, load_run, most_similar, probabilities, read_config, top_k_error
-from minidl.preparation import statistics
+from minidl.preparation import Statistics, statistics
 from minidl.recipes import recipe_from
+from minidl.training import evaluate
 
 CLASSES = ["dark", "light"]
 RECIPE = {
@@ -121,8 +123,13 @@ def test_images_of_other_classes_or_another_shape(run, photographs):
     checkpoint(folder, "best.safetensors", 3, config)
     found, images = load_run(folder), data.ImageFolder(photographs, 73)
     assert found.fitting(images) is images
-    with pytest.raises(ValueError, match=r"learnt from images of \(73, 73, 3\); these are of \(72, 72, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"of \(73, 73, 3\); these are of \(72, 72, 3\).* stored_size of the run, 73, .*not packed images"
+    ):
         found.fitting(data.ImageFolder(photographs, 72))
+    packed = replace(found, statistics=Statistics((256, 256, 3), np.zeros(3)))
+    with pytest.raises(ValueError, match=r"these are of \(73, 73, 3\).* give images packed with `--size 256`, as it had them"):
+        packed.fitting(images)
     (photographs / "dark").rename(photographs / "dim")
     with pytest.raises(ValueError, match="knows the classes dark, light; these images have dim, light"):
         found.fitting(data.ImageFolder(photographs, 73))
@@ -150,6 +157,44 @@ def test_the_centre_is_what_training_tested_with(run, photographs):
     expected = F.softmax(model(minidl.Tensor(images[:, 4:68, 4:68]))).numpy()
     assert_allclose(p, expected, rtol=1e-5)
     assert labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("crops", [1, 10])
+def test_damaged_images_are_not_tested(run, photographs, crops):
+    folder, config = run
+    checkpoint(folder, "best.safetensors", 3, config)
+    found, whole = load_run(folder), data.ImageFolder(photographs, 73)
+    expected, labels = probabilities(found.model, found.loader(whole, crops))
+    (photographs / "dark" / "2.png").write_bytes(b"")
+    batches = found.loader(whole, crops)
+    p, said = probabilities(found.model, batches)
+    kept = [0, 1, 3, 4, 5, 6, 7, 8, 9]
+    assert batches.kept.tolist() == kept and said.tolist() == labels[kept].tolist()
+    assert_allclose(p, expected[kept], rtol=1e-5)
+    assert len(features(found.model, batches)) == 9 * crops
+    counted, _ = evaluate(found.model, found.loader(whole))
+    assert counted.accuracy == pytest.approx(1 - top_k_error(probabilities(found.model, found.loader(whole))[0], said, 1))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"mean": "colour"}, {"divide": "deviation"}, {"mean": "colour", "colour_noise": "eigenvalue"}]
+)
+def test_training_images_are_gone_through_once_for_their_statistics(photographs, changes):
+    asked = []
+
+    class Asked(data.ImageFolder):
+        def __getitem__(self, index):
+            asked.append(index)
+            return super().__getitem__(index)
+
+    train, recipe = Asked(photographs, 73), recipe_from({**RECIPE, "colour_noise": "none", **changes})
+    found = statistics(recipe, train)
+    assert sorted(asked) == list(range(10)) and found.shape == (73, 73, 3)
+    assert_array_equal(found.mean, data.mean_image(train) if recipe.mean == "image" else data.mean_colour(train))
+    if changes in ({}, {"mean": "colour"}):
+        assert found.covariance is None
+    else:
+        assert_array_equal(found.covariance, data.colour_covariance(train))
 
 
 def test_ten_crops_are_averaged(run, photographs):

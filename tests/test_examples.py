@@ -99,6 +99,22 @@ def test_the_layout_of_imagenet_and_images_that_change(photographs, tmp_path):
     refused(run("--resume", "run", folder=tmp_path), "these are other classes than when the run was started: ['n01', 'n03']")
 
 
+def test_damaged_images_are_left_out(photographs, tmp_path):
+    """One to learn from and one to test with: named once each, not counted, and no picture needs them."""
+    for part, numbers in (("train", "0123"), ("val", "34")):
+        for label in ("dark", "light"):
+            (tmp_path / "damaged" / part / label).mkdir(parents=True)
+            for i in numbers:
+                shutil.copy(photographs / label / f"{i}.jpg", tmp_path / "damaged" / part / label)
+    for path in ("train/dark/0.jpg", "val/light/4.jpg"):
+        (tmp_path / "damaged" / path).write_bytes(b"no picture")
+    done = run("--data", "damaged", "--epochs", 1, "--width", 0.05, "--batch-size", 4, "--out", "run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("passed over") == 2 and (tmp_path / "run" / "nearest.png").exists()
+    tested = run("--eval", "run", folder=tmp_path)
+    assert tested.stdout.splitlines()[-1] == "3 test images, the centre of each", tested.stderr
+
+
 def test_a_run_goes_on_with_another_rate_and_more_epochs(photographs, tmp_path):
     options = ["--data", photographs, "--width", 0.05, "--batch-size", 4, "--epochs", 1, "--out", "run", "--save-every", 50]
     assert run(*options, folder=tmp_path).returncode == 0

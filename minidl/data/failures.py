@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,10 @@ from minidl.data.dataset import Dataset
 from minidl.data.decode import UndecodableImage
 
 MAX_FAILURES = 0.01  # share of a data set
+PACK = "python -m minidl.data.pack"
 
 logger = logging.getLogger("minidl.data")
+_reported: set[str] = set()  # statistics, loaders and pictures meet the same files
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,10 @@ class Failure:
 
 
 class Failures:
-    """The failures among `count` images, of which the share `maximum` is put up with. Threads may share it.
+    """The failures among `count` images, of which the share `maximum` is put up with, and one in any case unless it is 0.
 
-    Each is reported once, as a warning of Python's logger "minidl.data": on the screen, or wherever `logging` is told to.
+    Threads may share it. Each file is reported once a process, as a warning of Python's logger "minidl.data": on the screen, or
+    wherever `logging` is told to.
     """
 
     def __init__(self, count: int, maximum: float = MAX_FAILURES) -> None:
@@ -41,13 +44,17 @@ class Failures:
         with self._lock:
             if index in self._messages:
                 return
-            self._messages[index] = str(error)
-        logger.warning("passed over image %d: %s", index, error)
+            self._messages[index] = message = str(error)
+            known = message in _reported
+            _reported.add(message)
+        if not known:
+            logger.warning("passed over %s", message)
 
     def check(self) -> None:
         """Raise ValueError if more images failed than the share put up with, or all of them."""
         failures = self.in_order()
-        check_failures(len(failures), self.count, self.maximum, f"the first is image {failures[0].index}: {failures[0].message}")
+        first = f"the first is image {failures[0].index}: {failures[0].message}"
+        check_failures(len(failures), self.count, self.maximum, f"{first}; or `{PACK} --max-failures` leaves more of them out")
 
     def __contains__(self, index: int) -> bool:
         return index in self._messages
@@ -66,15 +73,22 @@ def check_share(share: float) -> float:
 
 
 def check_failures(failed: int, count: int, maximum: float, remedy: str) -> None:
-    """Raise ValueError if `failed` of `count` images are more than the share `maximum`, or all; `remedy` ends the message."""
-    if failed > maximum * count or failed == count:
-        raise ValueError(f"{failed} of {count} images cannot be decoded, and max_failures={maximum} allows no more; {remedy}")
+    """Raise ValueError if `failed` of `count` images are all, or more than one and than the share `maximum`; `remedy` ends it."""
+    if failed == count or failed > (max(1, maximum * count) if maximum else 0):
+        raise ValueError(
+            f"{failed} of {count} images cannot be decoded ({100 * failed / count:.2g} %; {100 * maximum:g} % may be); {remedy}"
+        )
 
 
-def decodable_images(dataset: Dataset) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """(index, image) of every image of the data set that can be decoded. Raises ValueError if too many cannot."""
-    failures = Failures(len(dataset))
-    for index in range(len(dataset)):
+def decodable_images(
+    dataset: Dataset, indices: Iterable[int] | None = None, failures: Failures | None = None
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(index, image) of every image of the data set, or of those at `indices`, that can be decoded.
+
+    failures: where the others are taken down. Raises ValueError if there are too many.
+    """
+    failures = Failures(len(dataset)) if failures is None else failures
+    for index in range(len(dataset)) if indices is None else indices:
         try:
             image, _ = dataset[index]
         except UndecodableImage as error:

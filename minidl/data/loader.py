@@ -31,8 +31,9 @@ class DataLoader:
         batch when it is asked for. Decoding large photographs for a fast GPU, ask for one a processor core: each costs the
         memory of a batch.
     max_failures: the share of the data set that may be undecodable files. Each is named in a warning of Python's logger
-        "minidl.data" and in `failures`, and the next image of the data set that can be decoded takes its place. Give 0
-        to let the first one end the epoch, where every image counts.
+        "minidl.data" and in `failures`. With `shuffle`, for training, the next image of the data set that can be decoded
+        takes its place, and batches stay whole; without, for testing, it is left out, and the batch is shorter: `kept`.
+        One is put up with in the smallest data set; give 0 to let the first one end the epoch, where every image counts.
     dtype: what the images are converted to; None leaves them as data set and transform give them, such as bytes, which take
         a quarter of the memory.
 
@@ -81,8 +82,13 @@ class DataLoader:
         """The images that could not be decoded so far, in the order of the data set."""
         return self._failures.in_order()
 
+    @property
+    def kept(self) -> NDArray[np.int64]:
+        """The indices of the images without those in `failures`: after an epoch without `shuffle`, of those that it had."""
+        return np.setdiff1d(np.arange(len(self.dataset)), [failure.index for failure in self.failures])
+
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches an epoch; one of which no image can be decoded may be missing."""
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole if self.drop_last or not rest else whole + 1
 
@@ -106,15 +112,15 @@ class DataLoader:
     def _iterate(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = self._order(epoch)
         device = canonical_device(self.device or get_default_device())
-        ahead: deque[tuple[int, Future[Arrays]]] = deque()
+        ahead: deque[tuple[int, Future[Arrays | None]]] = deque()
         pool = ThreadPoolExecutor(min(self.prefetch, os.cpu_count() or 1), thread_name_prefix="minidl-data")
         try:
             for number in range(first, len(self)):
                 ahead.append((number, pool.submit(self._make_batch, order, epoch, number, device)))
                 if len(ahead) > self.prefetch:
-                    yield self._to_tensors(*ahead.popleft(), epoch, device)
+                    yield from self._to_tensors(*ahead.popleft(), epoch, device)
             while ahead:
-                yield self._to_tensors(*ahead.popleft(), epoch, device)
+                yield from self._to_tensors(*ahead.popleft(), epoch, device)
         finally:  # also reached when the caller leaves its loop early
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -125,11 +131,14 @@ class DataLoader:
         seed = np.random.SeedSequence([self.seed, epoch], spawn_key=(0,))
         return np.random.default_rng(seed).permutation(len(self.dataset))
 
-    def _make_batch(self, order: NDArray[np.int64], epoch: int, number: int, device: str) -> Arrays:
-        """In a thread: a batch on the host, ready for the CPU; for a GPU as it was read."""
+    def _make_batch(self, order: NDArray[np.int64], epoch: int, number: int, device: str) -> Arrays | None:
+        """In a thread: a batch on the host, ready for the CPU; for a GPU as it was read. None if there is no image in it."""
         indices = order[number * self.batch_size : (number + 1) * self.batch_size]
         batch = getattr(self.dataset, "batch", None) or self._one_by_one
-        images, labels = batch(indices)
+        found = batch(indices)
+        if found is None:
+            return None
+        images, labels = found
         if device == "cpu":
             images = self._transformed(images, epoch, number)
         return images, np.asarray(labels, np.int64)
@@ -139,8 +148,11 @@ class DataLoader:
             images = self.transform(images, np.random.default_rng([self.seed, epoch, number]))
         return get_array_module(images).ascontiguousarray(images, self.dtype)
 
-    def _one_by_one(self, indices: NDArray[np.int64]) -> Arrays:
-        items = [self._decodable(int(index)) for index in indices]
+    def _one_by_one(self, indices: NDArray[np.int64]) -> Arrays | None:
+        found = (self._decodable(int(index)) for index in indices)
+        items = [item for item in found if item is not None]
+        if not items:
+            return None
         shapes = {image.shape for image, _ in items}
         if len(shapes) > 1:
             raise ValueError(
@@ -149,8 +161,8 @@ class DataLoader:
             )
         return np.stack([image for image, _ in items]), np.array([label for _, label in items], np.int64)
 
-    def _decodable(self, index: int) -> tuple[NDArray[np.uint8], int]:
-        """The item at `index` or, where that cannot be decoded, the next that can: the same in every run."""
+    def _decodable(self, index: int) -> tuple[NDArray[np.uint8], int] | None:
+        """The item at `index` or, where that cannot be decoded, None or the next that can: the same in every run."""
         while True:
             if index not in self._failures:
                 try:
@@ -158,11 +170,17 @@ class DataLoader:
                 except UndecodableImage as error:
                     self._failures.add(index, error)
             self._failures.check()  # so the search ends: at the latest when all have failed
+            if not self.shuffle:
+                return None
             index = (index + 1) % len(self.dataset)
 
-    def _to_tensors(self, number: int, batch: Future[Arrays], epoch: int, device: str) -> tuple[Tensor, Tensor]:
-        images, labels = (to_device(array, device) for array in batch.result())
+    def _to_tensors(self, number: int, batch: Future[Arrays | None], epoch: int, device: str) -> list[tuple[Tensor, Tensor]]:
+        """The batch, or nothing if there is no image in it."""
+        found = batch.result()
+        if found is None:
+            return []
+        images, labels = (to_device(array, device) for array in found)
         if device != "cpu":
             with on_device(device):  # not in a thread: the GPU works on its own, and the kernels stay in one stream
                 images = self._transformed(images, epoch, number)
-        return wrap(images), wrap(labels)  # nobody else has these: no copy
+        return [(wrap(images), wrap(labels))]  # nobody else has these: no copy

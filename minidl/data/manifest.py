@@ -22,6 +22,7 @@ from minidl.files import replacing
 
 FORMAT = "minidl packed images, version 1"
 PLAN, MANIFEST = "plan.json", "manifest.json"
+UNFINISHED = "packing was not finished: run the same `python -m minidl.data.pack` again, it goes on where it was stopped"
 LABELS, MEAN_IMAGE, FAILURES = "labels.npy", "mean_image.npy", "failures.log"
 
 
@@ -154,15 +155,17 @@ def sha256(path: Path) -> str:
 
 
 def packed_folders(directory: Path) -> Iterator[Path]:
-    """`directory` if it is a packed folder, else those of its train/ and val/ that are."""
+    """`directory` if it is a packed folder, finished or not, else those of its train/ and val/ that are."""
     for folder in (directory, directory / "train", directory / "val"):
-        if (folder / PLAN).is_file() or (folder / MANIFEST).is_file():
+        if any((folder / name).is_file() for name in (PLAN, MANIFEST, shard_name(0))):
             yield folder
 
 
 def _why_no_manifest(directory: Path) -> str:
     if (directory / PLAN).is_file():
-        return "packing was not finished: run the same command again, it goes on where it was stopped"
+        return UNFINISHED
+    if (directory / shard_name(0)).is_file():
+        return f"{PLAN} is missing too: this is part of a packed folder; copy all of it, or pack the images into a new one"
     if inside := list(packed_folders(directory)):
         return f"give one of the packed folders inside: {', '.join(map(str, inside))}"
     return "give a folder made by `python -m minidl.data.pack`"

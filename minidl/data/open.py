@@ -8,7 +8,9 @@ from typing import Any
 from minidl.data.cifar10 import CIFAR10
 from minidl.data.embedded import EmbeddedCIFAR10
 from minidl.data.folder import ImageFolder
-from minidl.data.image_list import ImageList
+from minidl.data.image_files import ImageFiles
+from minidl.data.image_list import ImageList, has_numbers, read_numbers
+from minidl.data.manifest import UNFINISHED, packed_folders
 from minidl.data.mnist import MNIST, FashionMNIST
 from minidl.data.packed import PackedImages
 from minidl.data.subset import split
@@ -19,8 +21,8 @@ def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
 
     path: CIFAR-10 (binary version), MNIST, packed images, or photographs in folders; None: the images in the package. Without
     folders train/ and val/, a fifth of each class is the test set, the same in every run. Where val/ has no class folders, as that
-    of ILSVRC, val.txt beside it names the classes of its images: see `ImageList`.
-    Raises FileNotFoundError if there is no such folder, and what the data sets raise.
+    of ILSVRC, val.txt beside it names the classes of its images: see `validation_images`.
+    Raises FileNotFoundError if there is no such folder, or one of packed images that is not whole; and what the data sets raise.
     """
     if path is None:
         return EmbeddedCIFAR10(train=True), EmbeddedCIFAR10(train=False)
@@ -32,21 +34,43 @@ def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
     if any(name.startswith("train-images") for name in names):
         reader = FashionMNIST if "fashion" in path.name.lower() else MNIST
         return reader(path, train=True), reader(path, train=False)
+    packed = list(packed_folders(path))
+    if path in packed:
+        return split(PackedImages(path), 0.2, seed=0)
+    if packed:
+        for folder in (path / "train", path / "val"):
+            if folder not in packed:
+                raise FileNotFoundError(f"{packed[0]} holds packed images, but {folder} does not; {UNFINISHED}")
+        return PackedImages(path / "train"), PackedImages(path / "val")
     if {"train", "val"} <= names:
-        folders = path / "train", path / "val"
-        if (folders[0] / "manifest.json").is_file():
-            return PackedImages(folders[0]), PackedImages(folders[1])
-        train = ImageFolder(folders[0], size)
-        if any(entry.is_dir() for entry in folders[1].iterdir()):
-            return train, ImageFolder(folders[1], size)
-        if "val.txt" not in names:
+        train = ImageFolder(path / "train", size)
+        return train, validation_images(path, train.classes, size)
+    return split(ImageFolder(path, size), 0.2, seed=0)
+
+
+def validation_images(
+    path: Path, classes: list[str], size: int | None = None, labels: Path | None = None, numbers: Path | None = None
+) -> ImageFiles:
+    """The photographs in `path`/val, in folders of the classes or, as those of ILSVRC, flat.
+
+    labels: the text file with the classes of flat ones, `path`/val.txt by default. numbers: the table for `read_numbers` if they
+    are numbers, by default map_clsloc.txt beside the text file. Raises FileNotFoundError if there is none, and what `ImageFolder`
+    and `ImageList` raise.
+    """
+    folder = path / "val"
+    if labels is None:
+        if any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir()):
+            return ImageFolder(folder, size)
+        labels = path / "val.txt"
+        if not labels.is_file():
             raise FileNotFoundError(
-                f"{folders[1]} holds no class folders, and {path / 'val.txt'} is missing: "
-                'a line "file class" for each image, such as "ILSVRC2012_val_00000001.JPEG n01751748"'
+                f"{folder} holds no class folders, and {labels} is missing: "
+                'a line "file class" for each image, such as "ILSVRC2012_val_00000001.JPEG n01751748" '
+                "(`python -m minidl.data.pack --val-labels` takes any other file)"
             )
-        return train, ImageList(folders[1], path / "val.txt", train.classes, size)
-    whole = PackedImages(path) if "manifest.json" in names else ImageFolder(path, size)
-    return split(whole, 0.2, seed=0)
+    if numbers is None and has_numbers(labels, classes) and (labels.parent / "map_clsloc.txt").is_file():
+        numbers = labels.parent / "map_clsloc.txt"
+    return ImageList(folder, labels, classes, size, None if numbers is None else read_numbers(numbers, classes))
 
 
 def checked(train: Any, test: Any) -> tuple[Any, Any]:

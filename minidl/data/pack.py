@@ -7,23 +7,29 @@ the result is the same to the last byte, however often it was stopped and howeve
 """
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from minidl.data.failures import MAX_FAILURES
 from minidl.data.folder import ImageFolder
 from minidl.data.image_files import ImageFiles
-from minidl.data.image_list import ImageList, read_numbers
 from minidl.data.manifest import FAILURES, damages, packed_folders
+from minidl.data.open import validation_images
 from minidl.data.packing import pack
 from minidl.kernels.parallel import worker_count
 
+STOPPED = "stopped; the same command goes on from here"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status: 0, 1 for an error or damage, 130 if it was stopped."""
+    """The command; returns its exit status: 0, 1 for an error or damage, 130 if it was stopped, 143 by SIGTERM."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    before = signal.signal(signal.SIGTERM, _terminate) if threading.current_thread() is threading.main_thread() else None
     try:
         if options.verify:
             return _verify(options.destination)
@@ -37,9 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 130
+    except _Terminated:
+        print(STOPPED, file=sys.stderr)
+        return 143
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM: the machine goes down, or a scheduler's time is over. Not even `concurrent.futures` takes it for an error."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,12 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         help="the share of the images that may be undecodable, and is left out (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--val-labels", type=Path, metavar="FILE", help="if val/ has no class folders: a line for each image with its class"
-    )
+        "--val-labels", type=Path, metavar="FILE",
+        help="if val/ has no class folders: a line for each image with its class (default: SOURCE/val.txt)",
+    )  # fmt: skip
     parser.add_argument(
         "--val-numbers", type=Path, metavar="FILE",
-        help="if those are numbers: lines of a number and a class folder, such as map_clsloc.txt of ILSVRC's development kit; "
-        "for folders numbered from 0, `ls SOURCE/train | nl -v 0` makes it",
+        help="if those are numbers: lines of a number and a class folder (default: map_clsloc.txt of ILSVRC's development kit, if it "
+        "lies beside them); for folders numbered from 0, `ls SOURCE/train | nl -v 0` makes it",
     )  # fmt: skip
     return parser
 
@@ -81,13 +102,7 @@ def _sources(options: argparse.Namespace) -> Iterator[tuple[ImageFiles, Path]]:
 
 
 def _val(options: argparse.Namespace, classes: list[str]) -> ImageFiles:
-    folder = options.source / "val"
-    if options.val_labels is not None:
-        numbers = None if options.val_numbers is None else read_numbers(options.val_numbers, classes)
-        return ImageList(folder, options.val_labels, classes, numbers=numbers)
-    if not any(entry.is_dir() for entry in folder.iterdir()):
-        raise ValueError(f"{folder} holds no class folders; give a file with the classes of its images as --val-labels")
-    val = ImageFolder(folder)
+    val = validation_images(options.source, classes, labels=options.val_labels, numbers=options.val_numbers)
     if differing := set(val.classes) ^ set(classes):
         raise ValueError(
             f"{options.source}: train/ and val/ have different classes, such as {min(differing)!r}; both need the same"

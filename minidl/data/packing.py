@@ -171,7 +171,7 @@ class _Packing:
         if lines:
             with replacing(self.directory / FAILURES) as temporary:
                 temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogateescape")
-        where = f"they are named in {self.directory / FAILURES}; if you can do without them, allow a larger share"
+        where = f"they are named in {self.directory / FAILURES}; replace or remove them, or allow more with --max-failures"
         check_failures(len(lines), self.plan.source_files, self.max_failures, where)
 
     def write_manifest(self) -> Manifest:

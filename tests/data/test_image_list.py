@@ -47,10 +47,11 @@ def test_numbers_mean_what_the_caller_says(folder, text, numbers):
 
 
 def test_a_file_and_its_class_a_line_in_the_order_of_the_lines(folder):
-    dataset = ImageList(folder, write(folder, "z.png n02\na b.png  n01\n"), CLASSES)
-    assert dataset.files == ["z.png", "a b.png"] and dataset.labels.tolist() == [1, 0]
-    numbered = ImageList(folder, write(folder, "z.png 1\na b.png 0\n"), CLASSES, numbers=dict(enumerate(CLASSES)))
-    assert numbered.files == dataset.files and numbered.labels.tolist() == [1, 0]
+    dataset = ImageList(folder, write(folder, "z.png n02\na b.png  n01\nILSVRC_2.JPEG n03\n./ILSVRC_1.JPEG n01"), CLASSES)
+    assert dataset.files == ["z.png", "a b.png", "ILSVRC_2.JPEG", "./ILSVRC_1.JPEG"] and dataset.labels.tolist() == [1, 0, 2, 0]
+    text = "z.png 1\na b.png 0\nILSVRC_2.JPEG 2\n./ILSVRC_1.JPEG 0"
+    numbered = ImageList(folder, write(folder, text), CLASSES, numbers=dict(enumerate(CLASSES)))
+    assert numbered.files == dataset.files and numbered.labels.tolist() == [1, 0, 2, 0]
 
 
 def test_names_of_classes_may_hold_spaces(folder):
@@ -61,18 +62,46 @@ def test_names_of_classes_may_hold_spaces(folder):
     ("text", "numbers", "message"),
     [
         ("n01\nn02\nn03", None, "3 lines for the 4 images in"),
-        ("n01\nn04\nn03\nn01", None, "line 2: 'n04' is none of the classes"),
-        ("1\n2\n3\n1", None, r"line 1: '1' is a number: say which class it means with numbers=\{1: "),
+        ("n01\nn04\nn03\nn01", None, r"line 2: 'n04' is none of the classes, which are the folders .*train/"),
+        (
+            "1\n2\n3\n1",
+            None,
+            r"line 1: '1' is a number: say which class it means, with numbers=\{1: .* --val-numbers of python -m",
+        ),
         ("1\n2\n3\n0", {1: "n01", 2: "n02", 3: "n03"}, "line 4: '0' is none of the 3 numbers"),
         ("1\n2\n3\n0", {1: "n01", 2: "fox"}, r"numbers\[2\] is 'fox', which is none of the 3 classes"),
         ("z.png n02\nz.png", None, "line 2: expected a file and its class, found 'z.png'"),
         ("z.png n02\na b.png 7", None, "line 2: '7' is a number"),
         ("\n\n", None, "is empty"),
+        (
+            "z.png n02\na b.png n01",
+            None,
+            "names 2 images, but 2 more are in .*, the first is 'ILSVRC_1.JPEG'; the list may have been",
+        ),
+        ("z.png n02\na b.png n01\n./z.png n01", None, r"lists 1 files more than once, the first is 'z.png'"),
+        (
+            "file class\nz.png n02",
+            None,
+            "line 1: found 'file class'; expected, without a header or commas, a line for each image",
+        ),
+        ("class\nn01\nn02\nn03\nn01", None, "line 1: found 'class'; expected, without a header"),
+        ("ImageId,PredictionString\nz.png,n02 1 2 3 4", None, "line 1: found 'ImageId,PredictionString'; expected"),
+        ("z.png,n02\na b.png,n01", None, "line 1: found 'z.png,n02'; expected"),
+        ("z.png, n02\na b.png, n01", None, "line 1: found 'z.png, n02'; expected"),
     ],
 )
 def test_what_does_not_fit_is_refused(folder, text, numbers, message):
     with pytest.raises(ValueError, match=message):
         ImageList(folder, write(folder, text), CLASSES, numbers=numbers)
+
+
+def test_text_that_is_none_is_named(folder):
+    path = write(folder, "")
+    path.write_bytes("Füchse\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=re.escape(f"{path} is no text in UTF-8 (invalid start byte at byte 1)")):
+        ImageList(folder, path, CLASSES)
+    path.write_bytes(b"\xef\xbb\xbfn03\r\nn01\r\nn01\r\nn02\r\n")  # as Windows' editor writes it
+    assert ImageList(folder, path, CLASSES).labels.tolist() == [2, 0, 0, 1]
 
 
 def test_missing_files_are_named(folder):

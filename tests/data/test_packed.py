@@ -120,7 +120,7 @@ def test_a_folder_that_is_none_is_named(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape(f"inside: {tmp_path / 'two' / 'train'}")):
         PackedImages(tmp_path / "two")
     (tmp_path / "two" / "train" / "manifest.json").unlink()
-    with pytest.raises(FileNotFoundError, match="packing was not finished: run the same command again"):
+    with pytest.raises(FileNotFoundError, match="packing was not finished: run the same `python -m minidl.data.pack` again"):
         PackedImages(tmp_path / "two" / "train")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minidl.data import ArrayDataset, EmbeddedCIFAR10, Subset, colour_covariance, mean_colour, mean_image, std_colour
+from minidl.data import ArrayDataset, EmbeddedCIFAR10, Subset, colour_covariance, mean_colour, mean_image, statistics, std_colour
 from minidl.data.statistics import colour_products
 
 
@@ -51,6 +51,36 @@ class TwoSizes:
 def test_every_pixel_of_images_of_different_sizes_counts_once():
     assert mean_colour(TwoSizes()).tolist() == [255 * 12 / 16]
     np.testing.assert_allclose(std_colour(TwoSizes()), [255 * np.sqrt(0.75 * 0.25)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_threads_make_the_same_sums_in_one_pass(dataset, monkeypatch, workers):
+    monkeypatch.setattr(statistics, "worker_count", lambda: workers)
+    asked = []
+
+    class Asked(Subset):
+        batch = None
+
+        def __getitem__(self, index):
+            asked.append(index)
+            return super().__getitem__(index)
+
+    some = Asked(dataset, range(100))
+    found = statistics.sums(some, image=True, colours=True)
+    pixels = dataset.images[:100].astype(np.int64)
+    assert sorted(asked) == list(range(100))
+    assert found.images == 100 and found.pixels == 100 * 32 * 32 and found.shape == (32, 32, 3)
+    assert np.array_equal(found.total, pixels.sum(axis=0)) and np.array_equal(found.channels, pixels.sum(axis=(0, 1, 2)))
+    assert np.array_equal(found.products, np.einsum("nhwi,nhwj->ij", pixels, pixels))
+
+
+def test_ctrl_c_goes_through():
+    class Interrupted(TwoSizes):
+        def __getitem__(self, index):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mean_colour(Interrupted())
 
 
 def test_images_of_different_sizes_have_no_mean_image():
