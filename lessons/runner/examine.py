@@ -1,0 +1,316 @@
+"""Runs a learner's file and its checks, and puts into words what goes wrong. It works in a process of its own (`process.py`):
+
+    python -m lessons.runner.examine 1 workbook/01_scalar.py 20 cpu
+
+prints one event a line, as JSON. First comes what the file defines, without what it does with it; then the checks in their order, until
+one finds something wrong; and when all is well the whole file, from top to bottom, for its pictures. So a mistake is found by the check
+that knows it, not by some line of the lesson that uses the wrong function.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import minidl
+from lessons.checking import Wrong
+from lessons.runner import source
+
+PARTS, WHOLE = "what your file defines", "your file, from top to bottom"
+FILE_FACTOR = 6  # these two may take so many times as long as a check; the first import of Matplotlib is slow
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened. kind:
+
+    begin: `title` starts now              ok, open, wrong: the outcome of a check    later: a check after the first wrong one
+    syntax: the file cannot be read        stopped: the file raises on its way
+    slow: `title` took too long            crashed: Python itself ended               end: nothing more comes
+    """
+
+    kind: str
+    title: str = ""
+    text: str = ""
+    printed: str = ""
+
+    @property
+    def hole(self) -> str:
+        """The hole that a check is about: its title reads `hole: what is checked`."""
+        return self.title.partition(":")[0]
+
+
+class Answers:
+    """What the learner's file has defined, for the checks to look at."""
+
+    def __init__(self, names: dict[str, Any], stopped: Sequence[str]) -> None:
+        self.__names, self.__stopped = names, stopped
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.__names:
+            return self.__names[name]
+        raise Wrong("\n".join([f"There is no `{name}` in your file; was it renamed or deleted?", *self.__stopped[:1]]))
+
+
+def check_functions(checks: types.ModuleType) -> list[Callable[..., None]]:
+    """The checks of a lesson, in the order in which they are written."""
+    return [f for name, f in vars(checks).items() if name.startswith("check_")]
+
+
+def title_of(check: Callable[..., None], device: str = "") -> str:
+    return (check.__doc__ or check.__name__).strip() + (f" ({device})" if device else "")
+
+
+def examine(
+    text: str, path: str, checks: types.ModuleType, devices: Sequence[str] = ("cpu",), whole: bool = True
+) -> Iterator[Event]:
+    """Check the file whose content is `text`. path: what it is called in messages; whole: run all of it when the checks pass."""
+    lines = text.splitlines()
+    try:
+        tree = ast.parse(text, path)
+    except (SyntaxError, ValueError) as error:
+        yield Event("syntax", text=_syntax(error))
+        return
+    yield Event("begin", PARTS)
+    module = _module(path)
+    stopped: list[str] = []
+    for statement in source.definitions(tree):
+        raised = _run([statement], path, module)
+        if raised is not None:
+            stopped.append("Your file stops here:\n" + explain(raised, path, lines))
+
+    answers = Answers(vars(module), stopped)
+    kinds = set()
+    for check in check_functions(checks):
+        for device in devices if "device" in signature(check).parameters else ("",):
+            title = title_of(check, device)
+            if "wrong" in kinds:
+                yield Event("later", title)
+                continue
+            yield Event("begin", title)
+            event = _check(check, device, title, answers, path, lines)
+            kinds.add(event.kind)
+            yield event
+    if whole and kinds <= {"ok"}:
+        yield Event("begin", WHOLE)
+        raised = _run(tree.body, path, _module(path))
+        if raised is not None:
+            yield Event("stopped", WHOLE, explain(raised, path, lines))
+
+
+def _module(path: str) -> types.ModuleType:
+    module = types.ModuleType("lesson")
+    module.__file__ = path
+    sys.modules["lesson"] = module  # dataclasses look their module up
+    return module
+
+
+def _run(body: list[ast.stmt], path: str, module: types.ModuleType) -> BaseException | None:
+    """Run statements of the learner's; what they raise."""
+    try:
+        with redirect_stdout(_Printed()):
+            exec(compile(ast.Module(body, []), path, "exec"), vars(module))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too
+        return error
+    return None
+
+
+def _check(check: Callable[..., None], device: str, title: str, answers: Answers, path: str, lines: list[str]) -> Event:
+    printed = _Printed()
+    minidl.manual_seed(0)
+    try:
+        with redirect_stdout(printed), minidl.default_device(device) if device else nullcontext():
+            check(answers, device) if device else check(answers)
+    except Wrong as error:
+        return Event("wrong", title, str(error), printed.getvalue())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        hole = open_hole(error, path)
+        if hole:
+            return Event("open", title, hole)
+        return Event("wrong", title, explain(error, path, lines), printed.getvalue())
+    return Event("ok", title)
+
+
+class _Printed(io.StringIO):
+    """What the learner's code prints, up to a limit: it may print in an endless loop."""
+
+    def write(self, text: str) -> int:
+        if self.tell() < 2000:
+            super().write(text)
+        return len(text)
+
+
+# Words
+
+
+def _frames(error: BaseException, path: str) -> list[tuple[int, str]]:
+    """(line number, function) of the learner's lines that led to `error`, the innermost last."""
+    found = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if code.co_filename == path:
+            found.append((traceback.tb_lineno, code.co_name))
+        traceback = traceback.tb_next
+    return found
+
+
+def open_hole(error: BaseException, path: str) -> str:
+    """ "slope is not written yet (...)" when that is what `error` says."""
+    if isinstance(error, NotImplementedError) and str(error).endswith(source.OPEN) and (frames := _frames(error, path)):
+        return f"{error} (your code takes the place of line {frames[-1][0]})"
+    return ""
+
+
+def place(line: int, function: str, lines: list[str]) -> str:
+    """A line of the learner's, for a message."""
+    where = f"line {line}" + (f", in {function}" if function != "<module>" else "")
+    code = lines[line - 1].strip() if 0 < line <= len(lines) else ""
+    return f"{where}:\n    {code if len(code) <= 60 else code[:57] + '...'}"
+
+
+def explain(error: BaseException, path: str, lines: list[str]) -> str:
+    """The learner's own line, what Python says, and what it usually means."""
+    said = _said(error)
+    frames = _frames(error, path)
+    if frames:
+        return f"{place(*frames[-1], lines)}\n{said}\n{_meaning(error)}".strip()
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    where = f" ({Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno})" if last else ""
+    return f"The check could not go on with what your code gave it{where}:\n{said}\n{_meaning(error)}".strip()
+
+
+def _said(error: BaseException) -> str:
+    """ "NameError: name 'epz' is not defined"; of a message of many lines the first three."""
+    message = "\n".join(str(error).splitlines()[:3])[:400]
+    return f"{type(error).__name__}: {message}".rstrip(": ")
+
+
+def _meaning(error: BaseException) -> str:
+    said = str(error)
+    if isinstance(error, (AttributeError, TypeError)) and "NoneType" in said:
+        return "Something is None here: does a function lack its `return`?"
+    if isinstance(error, TypeError) and "argument" in said:
+        return "It is called with other arguments than it takes."
+    if isinstance(error, ValueError) and ("shape" in said or "dimension" in said or "broadcast" in said):
+        return "The shapes do not fit together. Print them just before this line."
+    return next((words for kind, words in _MEANINGS.items() if isinstance(error, kind)), "")
+
+
+_MEANINGS: dict[type[BaseException], str] = {
+    UnboundLocalError: "The function uses this variable before it has given it a value.",
+    NameError: "Nothing has this name here: a typing error, or a variable of another function?",
+    AttributeError: "Things of this kind have no such attribute: a typing error, or another object than you think?",
+    TypeError: "These kinds of values do not go together here.",
+    ZeroDivisionError: "The divisor is 0 here.",
+    IndexError: "The index lies outside; the last one is the length minus 1.",
+    KeyError: "The dictionary has no such entry.",
+    RecursionError: "A function calls itself again and again, deeper than Python goes: about 1,000 calls.",
+    ModuleNotFoundError: "The lessons need NumPy, Matplotlib and minidl, and nothing else.",
+    AssertionError: "An `assert` in your code does not hold.",
+    EOFError: "There is no keyboard while a check runs: input() has nothing to read.",
+    SystemExit: "The file ends Python here, and a check cannot go on after that.",
+    MemoryError: "There is not enough memory: is an array, or a list, larger than you think?",
+}
+
+
+def _syntax(error: SyntaxError | ValueError) -> str:
+    if not isinstance(error, SyntaxError) or error.lineno is None:
+        return f"Python cannot read your file: {error}."
+    line = (error.text or "").rstrip("\n")
+    code = line.lstrip()
+    parts = [f"line {error.lineno}: Python cannot read this line:"]
+    if code:
+        parts.append(f"    {code[:70]}")
+        column = (error.offset or 1) - 1 - (len(line) - len(code))
+        if 0 <= column < 70:
+            parts.append("    " + " " * column + "^")
+    parts.append(f"{type(error).__name__}: {error.msg}")
+    if isinstance(error, IndentationError):
+        parts.append("The spaces at its beginning do not fit. (A function, an `if` or a loop needs at least one line inside.)")
+    elif error.msg.startswith("invalid syntax"):
+        parts.append("Look for a missing bracket or colon, here or at the end of the line before.")
+    return "\n".join(parts)
+
+
+# The process
+
+
+class _Watch(threading.Thread):
+    """Ends the process when a step takes too long, and says in which line of the learner's it was."""
+
+    def __init__(self, send: Callable[[Event], None], seconds: float, path: str, lines: list[str]) -> None:
+        super().__init__(daemon=True)
+        self.send, self.seconds, self.path, self.lines = send, seconds, path, lines
+        self.main = threading.get_ident()
+        self.begin(PARTS)
+
+    def begin(self, title: str) -> None:
+        self.title, self.limit = title, self.seconds * (FILE_FACTOR if title in (PARTS, WHOLE) else 1)
+        self.deadline = time.monotonic() + self.limit
+
+    def run(self) -> None:
+        while time.monotonic() < self.deadline:
+            time.sleep(0.05)
+        frame = sys._current_frames().get(self.main)
+        while frame is not None and frame.f_code.co_filename != self.path:
+            frame = frame.f_back
+        where = place(frame.f_lineno, frame.f_code.co_name, self.lines) if frame else ""
+        text = f"Still at work after {self.limit:g} s{', at ' + where if where else '.'}\n"
+        self.send(Event("slow", self.title, text + "A loop without end, or far more work than needed?"))
+        os._exit(0)
+
+
+def main() -> None:
+    from lessons.runner.course import COURSE
+
+    number, path, seconds, *devices = sys.argv[1:]
+    # The events go where standard output was; what the learner prints, also from C, must not get between them.
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    lock = threading.Lock()
+
+    def send(event: Event) -> None:
+        with lock:
+            print(json.dumps(asdict(event)), file=events, flush=True)
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        send(Event("syntax", text=f"It is not text in UTF-8 (byte {error.start}); have your editor save it as UTF-8."))
+        send(Event("end"))
+        return
+    checks = COURSE[int(number)].checks
+    watch = _Watch(send, float(seconds), path, text.splitlines())
+    watch.start()
+    try:
+        for event in examine(text, path, checks, devices):
+            if event.kind == "begin":
+                watch.begin(event.title)
+            send(event)
+        send(Event("end"))
+    except KeyboardInterrupt:
+        pass
+    os._exit(0)  # whatever threads the learner has started
+
+
+if __name__ == "__main__":
+    main()

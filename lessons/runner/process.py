@@ -1,0 +1,90 @@
+"""Starts `examine.py` in a process of its own, so that nothing in a learner's file can hurt or stop the runner."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lessons.runner.course import ROOT, Lesson
+from lessons.runner.examine import FILE_FACTOR, PARTS, Event
+
+SECONDS = 20.0  # that a check may take
+GRACE = 10.0  # for the process to start, and to say itself that something takes too long
+
+
+def findings(lesson: Lesson, path: Path, seconds: float = SECONDS, devices: Sequence[str] = ("cpu",)) -> Iterator[Event]:
+    """What `examine` finds in the file at `path`, as it finds it. The pictures of the file land in its folder."""
+    inherited = os.environ.get("PYTHONPATH")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT) + (os.pathsep + inherited if inherited else ""),
+        "MPLBACKEND": "agg",  # no windows
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [sys.executable, "-m", "lessons.runner.examine", str(lesson.number), str(path), str(seconds), *devices]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, cwd=path.parent, env=environment
+        )
+        try:
+            title = PARTS
+            for event in _events(process, FILE_FACTOR * seconds + GRACE):
+                if event.kind == "end":
+                    return
+                yield event
+                if event.kind == "slow":
+                    return
+                if event.kind == "begin":
+                    title = event.title
+            yield Event("crashed", title, _end(process, errors))
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+
+
+def _events(process: subprocess.Popen[bytes], limit: float) -> Iterator[Event]:
+    """Every event until the process ends, or until it has said nothing for `limit` seconds."""
+    lines: queue.Queue[bytes | None] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=limit)
+        except queue.Empty:
+            return
+        if line is None:
+            return
+        yield Event(**json.loads(line))
+
+
+def _end(process: subprocess.Popen[bytes], errors) -> str:
+    """Why a process has ended that had more to say."""
+    try:
+        status = process.wait(timeout=1)
+    except subprocess.TimeoutExpired:
+        return "Nothing has been heard of your code for too long: a loop without end, or far more work than needed?"
+    if status == 0:
+        return "Your code ended Python itself (os._exit?), and a check cannot go on after that."
+    if status < 0:
+        return (
+            f"Python itself crashed (signal {-status}). Mostly this is a recursion too deep for the machine's stack "
+            "(sys.setrecursionlimit does not make the stack larger), or too little memory."
+        )
+    errors.seek(0)
+    last = (errors.read().strip().splitlines() or ["no reason given"])[-1]
+    return f"Python ended with status {status}: {last}"

@@ -1,0 +1,108 @@
+"""The format of a lesson: a Python file, in cells for notebooks (`# %%`), with the learner's parts between two marks.
+
+    def slope(f, x, eps):
+        \"\"\"...\"\"\"
+        ### BEGIN SOLUTION: the central difference
+        return (f(x + eps) - f(x - eps)) / (2 * eps)
+        ### END SOLUTION
+
+becomes for the learner
+
+    def slope(f, x, eps):
+        \"\"\"...\"\"\"
+        # TODO: the central difference
+        raise NotImplementedError("slope is not written yet")
+
+The marks are nbgrader's. A hole is named after the function that it stands in; a method's with its class: `Scalar.backward`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+OPEN = "is not written yet"  # how the message of an open hole ends
+
+
+@dataclass(frozen=True)
+class Hole:
+    """Lines first to last, the marks included, counted from 1."""
+
+    name: str
+    todo: str
+    first: int
+    last: int
+
+
+def holes(text: str) -> list[Hole]:
+    """The holes of a worked file, from top to bottom."""
+    found: list[Hole] = []
+    begin = 0
+    functions = _functions(ast.parse(text))
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip().startswith(BEGIN):
+            begin, todo = number, line.strip().removeprefix(BEGIN).strip(": ")
+        elif line.strip() == END:
+            around = [name for name, first, last in functions if first < begin and number <= last + 1]
+            if not begin or not around:
+                raise ValueError(f"line {number}: a solution begins with {BEGIN} and stands inside a function")
+            found.append(Hole(around[-1], todo, begin, number))
+            begin = 0
+    if begin:
+        raise ValueError(f"line {begin}: {BEGIN} without {END}")
+    return found
+
+
+def _functions(tree: ast.AST, prefix: str = "") -> list[tuple[str, int, int]]:
+    """(name, first line, last line) of every function, outer before inner."""
+    found = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if isinstance(node, ast.FunctionDef):
+                found.append((prefix + node.name, node.lineno, node.end_lineno or node.lineno))
+            found += _functions(node, f"{prefix}{node.name}.")
+    return found
+
+
+def with_holes(text: str) -> str:
+    """What the learner starts from."""
+    lines = text.splitlines()
+    for hole in reversed(holes(text)):
+        indent = re.match(r"\s*", lines[hole.first - 1])[0]  # type: ignore[index]
+        lines[hole.first - 1 : hole.last] = [
+            f"{indent}# TODO: {hole.todo}",
+            f'{indent}raise NotImplementedError("{hole.name} {OPEN}")',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def worked(text: str) -> str:
+    """The worked file without the marks."""
+    return "\n".join(line for line in text.splitlines() if not line.strip().startswith((BEGIN, END))) + "\n"
+
+
+def definitions(tree: ast.Module) -> list[ast.stmt]:
+    """What a file defines: imports, functions, classes, constants. What it does with its own functions is left out.
+
+    So these are left out: loops, bare expressions (`print(...)`), and whatever calls a function of the file's or uses what such a call
+    gave. Attributes that are given to the file's own classes stay.
+    """
+    own = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    found: list[ast.stmt] = []
+    results: set[str] = set()  # names that hold what is left out
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)):
+            found.append(node)
+            continue
+        names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+        read = {n.id for n in names if isinstance(n.ctx, ast.Load)}
+        given = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+        called = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        if isinstance(node, (ast.Expr, ast.For, ast.While)) or called & own or read & results:
+            results |= given
+        else:
+            found.append(node)
+            results -= given
+    return found
