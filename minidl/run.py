@@ -214,7 +214,7 @@ def fit_or_exit(run: Run, epochs: int, again: Sequence[str]) -> None:
     except KeyboardInterrupt:
         sys.exit(f"stopped at once, without saving; {command}")
     except FloatingPointError as error:
-        sys.exit(f"{error}, from the last checkpoint with --lr; {command} --lr ...")
+        sys.exit(f"{error}. The last checkpoint is from before; {command}")
     except OSError as error:
         sys.exit(f"{error}; make room, and {command}")
 

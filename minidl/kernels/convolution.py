@@ -17,7 +17,7 @@ import numpy as np
 from minidl.backend import Array, get_array_module
 from minidl.kernels import cuda, folding, parallel, winograd
 from minidl.kernels.im2col import col2im, gather, im2col
-from minidl.kernels.window import Window
+from minidl.kernels.window import Window, towers
 
 # A piece of the weight gradient ends in adding a whole KH * KW * C x O matrix: it pays to have more rows between two additions.
 GRADIENT_CHUNK_BYTES = 4 * parallel.CHUNK_BYTES
@@ -27,7 +27,7 @@ def conv2d_plain(x: Array, weight: Array, bias: Array | None, window: Window, gr
     """The definition: one matrix product a group."""
     xp = get_array_module(x)
     y = xp.concatenate([
-        im2col(x[..., inputs], window) @ _matrix(weight, outputs) for inputs, outputs in _towers(x.shape[3], weight, groups)
+        im2col(x[..., inputs], window) @ _matrix(weight, outputs) for inputs, outputs in towers(x.shape[3], weight.shape[3], groups)
     ], axis=-1)  # fmt: skip
     return y if bias is None else y + bias
 
@@ -46,9 +46,9 @@ def weight_gradient_plain(x: Array, dy: Array, window: Window, groups: int) -> A
 def input_gradient_plain(dy: Array, weight: Array, window: Window, groups: int, height: int, width: int) -> Array:
     """The definition: every output's gradient goes back to its patch, and patches add up where they overlap."""
     xp = get_array_module(dy)
-    towers = _towers(weight.shape[2] * groups, weight, groups)
+    pairs = towers(weight.shape[2] * groups, weight.shape[3], groups)
     return xp.concatenate([
-        col2im(dy[..., outputs] @ _matrix(weight, outputs).T, window, height, width) for _, outputs in towers
+        col2im(dy[..., outputs] @ _matrix(weight, outputs).T, window, height, width) for _, outputs in pairs
     ], axis=-1)  # fmt: skip
 
 
@@ -62,13 +62,13 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
     xp = get_array_module(x)
     rows, columns = window.output_size(*x.shape[1:3])
     y = xp.empty((x.shape[0], rows, columns, weight.shape[3]), xp.result_type(x, weight))
-    towers = [(inputs, outputs, _matrix(weight, outputs)) for inputs, outputs in _towers(x.shape[3], weight, groups)]
+    factors = [(inputs, outputs, _matrix(weight, outputs)) for inputs, outputs in towers(x.shape[3], weight.shape[3], groups)]
 
     def multiply(piece: tuple[slice, slice]) -> None:
         images, band = piece
         image = _image(x[images], window, band)
         target = y[images, band].reshape(-1, y.shape[3])
-        for inputs, outputs, matrix in towers:
+        for inputs, outputs, matrix in factors:
             xp.matmul(_patches(image[..., inputs], window, band, columns), matrix, out=target[:, outputs])
         if bias is not None:
             target += bias
@@ -90,7 +90,7 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
         return folding.unfold_weight(winograd.weight_gradient(folded, dy, unit, 1), window.stride[0], window.kernel[0])
     if winograd.pays(x, like, window, groups):
         return winograd.weight_gradient(x, dy, window, groups)
-    towers = _towers(x.shape[3], like, groups)
+    pairs = towers(x.shape[3], o, groups)
 
     def accumulate(worker: int, pieces) -> Array:
         total = xp.zeros((window.kernel[0] * window.kernel[1] * c, o), dtype)
@@ -98,7 +98,7 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
         for images, band in pieces:
             image = _image(x[images], window, band)
             gradient = dy[images, band].reshape(-1, o)
-            for inputs, outputs in towers:
+            for inputs, outputs in pairs:
                 patches = _patches(image[..., inputs], window, band, columns)
                 xp.matmul(patches.T, gradient[:, outputs], out=product)
                 total[:, outputs] += product
@@ -123,18 +123,12 @@ def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height
     dx = xp.empty((dy.shape[0], height, width, weight.shape[2] * groups), xp.result_type(dy, weight))
 
     def scatter(images: slice) -> None:
-        for inputs, outputs in _towers(dx.shape[3], weight, groups):
+        for inputs, outputs in towers(dx.shape[3], weight.shape[3], groups):
             dx[images, :, :, inputs] = col2im(dy[images][..., outputs] @ _matrix(weight, outputs).T, window, height, width)
 
     patch_bytes = dy.shape[1] * dy.shape[2] * weight[..., 0].nbytes
     parallel.for_each(scatter, parallel.slices(len(dy), patch_bytes, xp), xp)
     return dx
-
-
-def _towers(channels: int, weight: Array, groups: int) -> list[tuple[slice, slice]]:
-    """The channels each group reads, and those it writes."""
-    c, o = channels // groups, weight.shape[3] // groups
-    return [(slice(g * c, (g + 1) * c), slice(g * o, (g + 1) * o)) for g in range(groups)]
 
 
 def _matrix(weight: Array, outputs: slice) -> Array:
@@ -145,8 +139,8 @@ def _matrix(weight: Array, outputs: slice) -> Array:
 def _turned(weight: Array, groups: int) -> Array:
     """(KH, KW, C / groups, O) -> (KH, KW, O / groups, C): window turned by 180 degrees, input and output exchanged."""
     kh, kw, c, o = weight.shape
-    towers = weight[::-1, ::-1].reshape(kh, kw, c, groups, o // groups)
-    return towers.transpose(0, 1, 4, 3, 2).reshape(kh, kw, o // groups, groups * c)
+    by_group = weight[::-1, ::-1].reshape(kh, kw, c, groups, o // groups)
+    return by_group.transpose(0, 1, 4, 3, 2).reshape(kh, kw, o // groups, groups * c)
 
 
 def _image(x: Array, window: Window, band: slice) -> Array:

@@ -72,3 +72,9 @@ class Window:
             start = inside.start + top - first
             image[:, start : start + inside.stop - inside.start, left : left + width] = x[:, inside]
         return image
+
+
+def towers(channels: int, outputs: int, groups: int) -> list[tuple[slice, slice]]:
+    """The channels that each group of a convolution reads, of `channels` in all, and those that it writes, of `outputs`."""
+    c, o = channels // groups, outputs // groups
+    return [(slice(g * c, (g + 1) * c), slice(g * o, (g + 1) * o)) for g in range(groups)]

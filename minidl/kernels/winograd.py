@@ -23,7 +23,7 @@ import numpy as np
 from minidl.backend import Array, get_array_module
 from minidl.kernels import parallel
 from minidl.kernels.matmul import matmul
-from minidl.kernels.window import Window
+from minidl.kernels.window import Window, towers
 
 M = 4  # outputs along an axis of a tile, for windows of 3 and of 5
 POINTS = (
@@ -63,7 +63,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
     def convolve(images: slice) -> None:
         v = _points(x[images], window)
         products = parallel.scratch("products", (*v.shape[:2], o), x.dtype, np)
-        for inputs, outputs in _towers(c, o, groups):
+        for inputs, outputs in towers(x.shape[3], o, groups):
             np.matmul(v[..., inputs], u[..., outputs], out=products[..., outputs])
         tiles = parallel.scratch("tiles", (M * M, v.shape[1] * o), x.dtype, np)
         np.matmul(a, products.reshape(len(v), -1), out=tiles)
@@ -98,7 +98,7 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
             v = _points(x[images], window)
             dproducts = parallel.scratch("products", (*v.shape[:2], o), x.dtype, np)
             np.matmul(a.T, _tiles(dy[images], outputs_of_tiles), out=dproducts.reshape(len(v), -1))
-            for inputs, outputs in _towers(c, o, groups):
+            for inputs, outputs in towers(x.shape[3], o, groups):
                 target = product if number else total
                 np.matmul(v[..., inputs].transpose(0, 2, 1), dproducts[..., outputs], out=target[..., outputs])
             if number:
@@ -176,12 +176,6 @@ def _tiles(x: Array, window: Window) -> Array:
     tiles = parallel.scratch("patches", patches.shape, x.dtype, np)
     tiles[...] = patches
     return tiles.reshape(window.kernel[0] * window.kernel[1], -1)
-
-
-def _towers(c: int, o: int, groups: int) -> list[tuple[slice, slice]]:
-    """The channels each group reads, c of them, and those it writes, of o in all."""
-    width = o // groups
-    return [(slice(g * c, (g + 1) * c), slice(g * width, (g + 1) * width)) for g in range(groups)]
 
 
 def _pieces(y: Array) -> list[slice]:
