@@ -308,8 +308,8 @@ bug("response normalisation: the window too small on the way back", (lrn, "lrn_b
     lambda real: lambda x, g, size, *rest: real(x, g, size - 2, *rest), gradients("local_response_norm", PAPER))  # fmt: skip
 bug("response normalisation: alpha divided by the size", (lrn, "lrn"),
     lambda real: lambda x, size, alpha, *rest: real(x, size, alpha / size, *rest), values("local_response_norm", PAPER))  # fmt: skip
-bug("response normalisation: the shortcut for 3/4 is a plain root", (lrn, "negative_power"),
-    lambda real: lambda s, beta: s**-0.5 if beta == 0.75 else real(s, beta), values("local_response_norm", PAPER))  # fmt: skip
+bug("response normalisation: the shortcut for 3/4 is a plain root", (lrn, "power"),
+    lambda real: lambda s, beta: s**0.5 if beta == 0.75 else real(s, beta), values("local_response_norm", PAPER))  # fmt: skip
 bug("response normalisation within maps: the window not centred", (normalization, "sum_pool2d"),
     lambda real: lambda x, window: real(x, replace(window, padding=((window.kernel[0] - 1, 0), (window.kernel[1] - 1, 0)))),
     values("local_response_norm_within", "window of 3"))  # fmt: skip

@@ -111,16 +111,21 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
 def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height: int, width: int) -> Array:
     """dy: (N, OH, OW, O). Returns the gradient of the input, (N, height, width, C).
 
-    With stride 1 it is a convolution of `dy` with the weights turned by 180 degrees: a gather, where col2im is a scatter.
+    With stride 1 it is a convolution of `dy` with the weights turned by 180 degrees: a gather, where col2im is a scatter. Winograd's
+    way has a transpose of its own, which is the faster one where there are more than twice as many outputs (conv2: 10 to 20 %).
     """
+    xp, c = get_array_module(dy), weight.shape[2] * groups
+    like = xp.broadcast_to(xp.empty((), dy.dtype), (len(dy), height, width, c))  # only its shape is asked for
+    if 2 * c < dy.shape[3] and winograd.pays(like, weight, window, groups):
+        return winograd.input_gradient(dy, weight, window, groups, height, width)
+
     (eh, ew), ((top, _), (left, _)) = window.extent, window.padding
     below, behind = height + top - dy.shape[1], width + left - dy.shape[2]
     if window.stride == (1, 1) and min(eh - 1 - top, ew - 1 - left, below, behind) >= 0:
         back = Window(window.kernel, (1, 1), ((eh - 1 - top, below), (ew - 1 - left, behind)), window.dilation)
         return conv2d(dy, _turned(weight, groups), None, back, groups)
 
-    xp = get_array_module(dy)
-    dx = xp.empty((dy.shape[0], height, width, weight.shape[2] * groups), xp.result_type(dy, weight))
+    dx = xp.empty((len(dy), height, width, c), xp.result_type(dy, weight))
 
     def scatter(images: slice) -> None:
         for inputs, outputs in towers(dx.shape[3], weight.shape[3], groups):

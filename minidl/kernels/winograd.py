@@ -23,18 +23,12 @@ import numpy as np
 from minidl.backend import Array, get_array_module
 from minidl.kernels import parallel
 from minidl.kernels.matmul import matmul
+from minidl.kernels.sheets import Sheet
 from minidl.kernels.window import Window, towers
 
 M = 4  # outputs along an axis of a tile, for windows of 3 and of 5
-POINTS = (
-    0,
-    1,
-    -1,
-    Fraction(1, 2),
-    -2,
-    2,
-    Fraction(-1, 2),
-)  # as many as needed; infinity comes besides. None of many others tried rounds better
+# As many as needed; infinity comes besides. None of many others tried rounds better.
+POINTS = (0, 1, -1, Fraction(1, 2), -2, 2, Fraction(-1, 2))
 TILES = 128  # in a piece: enough rows for BLAS, and little enough to stay in the second-level cache
 ADVANTAGE = 1.4  # by which multiplications have to be fewer before the smaller products pay
 
@@ -54,29 +48,23 @@ def pays(x: Array, weight: Array, window: Window, groups: int) -> bool:
 
 def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
     """x: (N, H, W, C), weight: (K, K, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
-    a, g, _ = transforms(window.kernel[0], x.dtype)
-    rows, columns = window.output_size(*x.shape[1:3])
+    at, g, bt = transforms(window.kernel[0], x.dtype)
     _, _, c, o = weight.shape
     u = matmul(g, weight.reshape(-1, c * o)).reshape(-1, c, o)
-    y = np.empty((len(x), rows, columns, o), x.dtype)
+    y = np.empty((len(x), *window.output_size(*x.shape[1:3]), o), x.dtype)
 
-    def convolve(images: slice) -> None:
-        v = _points(x[images], window)
+    def convolve(piece: tuple[slice, Sheet]) -> None:
+        images, sheet = piece
+        v = _product("points", bt, sheet.cut_images(x[images]), x.shape[3])
         products = parallel.scratch("products", (*v.shape[:2], o), x.dtype, np)
         for inputs, outputs in towers(x.shape[3], o, groups):
             np.matmul(v[..., inputs], u[..., outputs], out=products[..., outputs])
-        tiles = parallel.scratch("tiles", (M * M, v.shape[1] * o), x.dtype, np)
-        np.matmul(a, products.reshape(len(v), -1), out=tiles)
         target = y[images]
-        across = tiles.reshape(M, M, len(target), -(-rows // M), -(-columns // M), o)
-        for i in range(min(M, rows)):
-            for j in range(min(M, columns)):
-                place = target[:, i::M, j::M]
-                place[...] = across[i, j, :, : place.shape[1], : place.shape[2]]
+        sheet.join_outputs(_product("joined", at, products, o), target)
         if bias is not None:
             target += bias
 
-    parallel.for_each(convolve, _pieces(y), np)
+    parallel.for_each(convolve, _pieces(x, window), np)
     return y
 
 
@@ -86,18 +74,15 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     The output is linear in the weights: this is the transpose of each step, from the last to the first.
     """
     k = window.kernel[0]
-    a, g, _ = transforms(k, x.dtype)
-    rows, columns = dy.shape[1:3]
+    at, g, bt = transforms(k, x.dtype)
     c, o = x.shape[3] // groups, dy.shape[3]
-    outputs_of_tiles = Window((M, M), (M, M), ((0, -rows % M), (0, -columns % M)))
 
     def accumulate(worker: int, pieces) -> Array:
         total = np.empty((len(g), c, o), x.dtype)
         product = parallel.scratch("product", total.shape, x.dtype, np)
-        for number, images in enumerate(pieces):
-            v = _points(x[images], window)
-            dproducts = parallel.scratch("products", (*v.shape[:2], o), x.dtype, np)
-            np.matmul(a.T, _tiles(dy[images], outputs_of_tiles), out=dproducts.reshape(len(v), -1))
+        for number, (images, sheet) in enumerate(pieces):
+            v = _product("points", bt, sheet.cut_images(x[images]), x.shape[3])
+            dproducts = _product("products", at.T, sheet.cut_outputs(dy[images]), o)
             for inputs, outputs in towers(x.shape[3], o, groups):
                 target = product if number else total
                 np.matmul(v[..., inputs].transpose(0, 2, 1), dproducts[..., outputs], out=target[..., outputs])
@@ -105,9 +90,32 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
                 total += product
         return total
 
-    totals = parallel.share(accumulate, _pieces(dy), np)
+    totals = parallel.share(accumulate, _pieces(x, window), np)
     total = sum(totals[1:], totals[0])
     return matmul(g.T, total.reshape(len(g), -1)).reshape(k, k, c, o)
+
+
+def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height: int, width: int) -> Array:
+    """dy: (N, OH, OW, O), weight: (K, K, C / groups, O). Returns the gradient of the images, (N, height, width, C).
+
+    The transpose of each step again. It is also a convolution of dy with the weights turned round; but that evaluates dy at all points,
+    O channels, where this goes back from the points of the C channels that the images have.
+    """
+    at, g, bt = transforms(window.kernel[0], dy.dtype)
+    _, _, c, o = weight.shape
+    u = matmul(g, weight.reshape(-1, c * o)).reshape(-1, c, o)
+    dx = np.empty((len(dy), height, width, c * groups), dy.dtype)
+
+    def spread(piece: tuple[slice, Sheet]) -> None:
+        images, sheet = piece
+        dproducts = _product("products", at.T, sheet.cut_outputs(dy[images]), o)
+        dv = parallel.scratch("points", (*dproducts.shape[:2], c * groups), dy.dtype, np)
+        for inputs, outputs in towers(c * groups, o, groups):
+            np.matmul(dproducts[..., outputs], u[..., outputs].transpose(0, 2, 1), out=dv[..., inputs])
+        sheet.join_images(_product("joined", bt.T, dv, c * groups), dx[images])
+
+    parallel.for_each(spread, _pieces(dx, window), np)
+    return dx
 
 
 def workspace(weight: tuple[int, ...]) -> int:
@@ -156,31 +164,21 @@ def transforms(k: int, dtype: np.dtype) -> tuple[Array, Array, Array]:
     return at, g2, bt
 
 
-def _points(x: Array, window: Window) -> Array:
-    """B^T d B for every tile d of the images: (points, tiles, C), in scratch memory."""
-    *_, bt = transforms(window.kernel[0], x.dtype)
-    rows, columns = window.output_size(*x.shape[1:3])
-    (top, bottom), (left, right) = window.padding
-    side = M + window.kernel[0] - 1
-    tiles = _tiles(x, Window((side, side), (M, M), ((top, bottom + -rows % M), (left, right + -columns % M))))
-    v = parallel.scratch("points", tiles.shape, x.dtype, np)
-    np.matmul(bt, tiles, out=v)
-    return v.reshape(len(bt), -1, x.shape[3])
+def _product(name: str, transform: Array, tiles: Array, channels: int) -> Array:
+    """transform @ tiles, whose rows are the pixels or the points of all tiles: (rows, tiles, channels), in scratch memory."""
+    tiles = tiles.reshape(transform.shape[1], -1)
+    product = parallel.scratch(name, (len(transform), tiles.shape[1]), tiles.dtype, np)
+    return np.matmul(transform, tiles, out=product).reshape(len(transform), -1, channels)
 
 
-def _tiles(x: Array, window: Window) -> Array:
-    """Every window, flattened, as a column: (KH * KW, N * rows * columns * C), in scratch memory."""
-    image = window.padded(x)
-    rows, columns = window.output_size(*x.shape[1:3])
-    patches = window.view(image, rows, columns).transpose(3, 4, 0, 1, 2, 5)
-    tiles = parallel.scratch("patches", patches.shape, x.dtype, np)
-    tiles[...] = patches
-    return tiles.reshape(window.kernel[0] * window.kernel[1], -1)
-
-
-def _pieces(y: Array) -> list[slice]:
-    """Images whose outputs make about TILES tiles, and at least a piece a worker."""
-    n, rows, columns, _ = y.shape
-    tiles = -(-rows // M) * -(-columns // M)
-    step = max(1, min(TILES // tiles, -(-n // parallel.worker_count())))
-    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+def _pieces(x: Array, window: Window) -> list[tuple[slice, Sheet]]:
+    """Images whose outputs make about TILES tiles, and at least a piece a worker; those left over have sheets of their own."""
+    n, height, width, _ = x.shape
+    one, four = Sheet(window, height, width, M), Sheet(window, height, width, M, side=2)
+    fewer = prod(four.tiles) < four.images * prod(one.tiles)
+    sheet = four if fewer and n >= four.images * parallel.worker_count() else one
+    sheets = n // sheet.images
+    step = sheet.images * max(1, min(TILES // prod(sheet.tiles), -(-sheets // parallel.worker_count())))
+    whole = sheets * sheet.images
+    pieces = [(slice(start, min(start + step, whole)), sheet) for start in range(0, whole, step)]
+    return [*pieces, (slice(whole, n), one)] if whole < n else pieces

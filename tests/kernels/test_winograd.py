@@ -16,7 +16,7 @@ channels = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))  #
 
 @settings(max_examples=100)
 @given(
-    st.sampled_from([3, 5]), pairs(0, 4), pairs(0, 4), pairs(1, 11), channels, st.integers(1, 5), seeds, layouts, workers,
+    st.sampled_from([3, 5]), pairs(0, 4), pairs(0, 4), pairs(1, 11), channels, st.integers(1, 13), seeds, layouts, workers,
     st.sampled_from([1, 5, 128]), st.booleans(),
 )  # fmt: skip
 def test_equals_the_loops(k, down, along, size, channels, n, seed, layout, count, tiles, with_bias):
@@ -28,16 +28,18 @@ def test_equals_the_loops(k, down, along, size, channels, n, seed, layout, count
     x, weight, bias, dy = normal(seed, *shapes)
     bias = bias if with_bias else None
     expected = naive.conv2d(x, weight, bias, (1, 1), (down, along), (1, 1), groups)
-    _, expected_dw, _ = naive.conv2d_gradients(x, weight, dy, (1, 1), (down, along), (1, 1), groups)
+    expected_dx, expected_dw, _ = naive.conv2d_gradients(x, weight, dy, (1, 1), (down, along), (1, 1), groups)
 
     x, weight, dy = (laid_out(a, layout, "cpu") for a in (x, weight, dy))
     with in_pieces(1 << 20, count), pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "TILES", tiles)
         y = winograd.conv2d(x, weight, bias, window, groups)
         dw = winograd.weight_gradient(x, dy, window, groups)
+        dx = winograd.input_gradient(dy, weight, window, groups, height, width)
     # The points' powers reach 2^6: a few digits of the sixteen go into that.
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12 * max(1, abs(expected).max()))
     np.testing.assert_allclose(dw, expected_dw, rtol=0, atol=1e-12 * max(1, abs(expected_dw).max()))
+    np.testing.assert_allclose(dx, expected_dx, rtol=0, atol=1e-12 * max(1, abs(expected_dx).max()))
 
 
 ALEXNET = {  # side, inputs, outputs, window, groups
@@ -51,16 +53,17 @@ def test_alexnet_in_single_precision(layer):
     """Through the functions that layers call: they choose this way, and lose less than 1e-5 of the result by it."""
     side, c, o, k, groups = ALEXNET[layer]
     window = Window((k, k), padding=((k // 2, k // 2), (k // 2, k // 2)))
-    x, weight, dy = normal(0, (3, side, side, c), (k, k, c // groups, o), (3, side, side, o), dtype=np.float32)
+    wide = side + 2  # not square, to tell height from width
+    x, weight, dy = normal(0, (3, side, wide, c), (k, k, c // groups, o), (3, side, wide, o), dtype=np.float32)
     assert winograd.pays(np.broadcast_to(x[:1], (32, *x.shape[1:])), weight, window, groups)
     exact = [a.astype(np.float64) for a in (x, weight, dy)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "ADVANTAGE", 0)  # three images alone would not pay for the transform of the weights
         y = convolution.conv2d(x, weight, None, window, groups)
-        dx = convolution.input_gradient(dy, weight, window, groups, side, side)
+        dx = convolution.input_gradient(dy, weight, window, groups, side, wide)
         dw = convolution.weight_gradient(x, dy, window, groups)
     expected = convolution.conv2d(*exact[:2], None, window, groups)
-    expected_dx = convolution.input_gradient(exact[2], exact[1], window, groups, side, side)
+    expected_dx = convolution.input_gradient(exact[2], exact[1], window, groups, side, wide)
     expected_dw = convolution.weight_gradient(exact[0], exact[2], window, groups)
     for result, right in ((y, expected), (dx, expected_dx), (dw, expected_dw)):
         assert result.dtype == np.float32 and 3e-7 < np.linalg.norm(result - right) / np.linalg.norm(right) < 1e-5
