@@ -12,7 +12,7 @@ from pathlib import Path
 
 import minidl
 from lessons.runner import source
-from lessons.runner.course import COURSE, FOLDER, PARTS, Lesson
+from lessons.runner.course import COURSE, FOLDER, Lesson
 from lessons.runner.examine import Event
 from lessons.runner.process import SECONDS, findings
 from lessons.runner.terminal import colour, wrapped
@@ -50,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "--device", choices=("cpu", "gpu", "both"), default="cpu", help="where arrays live (lesson 7 on)"
             )
             command.add_argument("--seconds", type=float, default=SECONDS, help=f"a step may take so long (default {SECONDS:g})")
-    commands.add_parser("assemble", help="AlexNet from your own parts (needs lessons that are not written yet)")
+    does = "AlexNet from your own parts where their checks pass, minidl's elsewhere; trains it"
+    command = commands.add_parser("assemble", help=does, description=does)
+    command.add_argument("--epochs", type=int, default=8, help="times that it sees the 5,000 images (default 8)")
+    command.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where it is trained")
     options = parser.parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter of a message shows the rest
@@ -80,7 +83,7 @@ def _run(options: argparse.Namespace, workbook: Workbook) -> int:
     if options.command is None:
         return show_map(workbook)
     if options.command == "assemble":
-        return assemble()
+        return assemble(workbook, options.epochs, options.device)
     lesson = _lesson(options.lesson)
     if options.command == "check":
         devices = ("cpu", "gpu") if options.device == "both" else (options.device,)
@@ -159,11 +162,7 @@ def check(lesson: Lesson, workbook: Workbook, devices: Sequence[str], seconds: f
     if not seconds > 0:
         raise Refused(f"--seconds must be more than 0, not {seconds:g}.")
     for device in devices:
-        try:
-            with minidl.default_device(device):
-                pass
-        except (RuntimeError, ValueError) as error:
-            raise Refused(str(error)) from None
+        _there_is(device)
     while True:
         seen = _saved(path)
         passed = _check_once(lesson, workbook, path, devices, seconds)
@@ -176,6 +175,14 @@ def check(lesson: Lesson, workbook: Workbook, devices: Sequence[str], seconds: f
             seen = now
             time.sleep(POLL)
         print(colour(f"\n-- saved at {time.strftime('%H:%M:%S')} " + "-" * 50, "grey"))
+
+
+def _there_is(device: str) -> None:
+    try:
+        with minidl.default_device(device):
+            pass
+    except (RuntimeError, ValueError) as error:
+        raise Refused(str(error)) from None
 
 
 def _saved(path: Path) -> tuple[int, int] | None:
@@ -304,11 +311,26 @@ def reset(lesson: Lesson, workbook: Workbook) -> int:
     return 0
 
 
-def assemble() -> int:
-    """AlexNet from the learner's parts: to come with the lessons that write them."""
-    print(wrapped("`assemble` will put AlexNet together from your own parts. The lessons that write them:\n"))
-    for part, number in PARTS:
-        lesson = COURSE[number]
-        print(f"    {part:<30} lesson {number:>2}  " + ("written" if lesson.is_written else colour("not written yet", "grey")))
-    print(wrapped("\nUntil they are, minidl's own AlexNet trains with\n    python examples/train_alexnet.py"))
-    return 1
+def assemble(workbook: Workbook, epochs: int, device: str) -> int:
+    if epochs < 1:
+        raise Refused(f"--epochs must be at least 1, not {epochs}.")
+    _there_is(device)
+    # Imported here because it draws: Matplotlib takes longer to load than the other commands take altogether.
+    from lessons.runner import assemble as assembly
+
+    print(colour("AlexNet, part by part", "bold") + "\n")
+    modules = {}
+    for part, module, whose in assembly.find_parts(workbook):
+        print(f"  {part.title:<24} {colour(whose, 'green' if module is not None else 'grey')}", flush=True)
+        if module is not None:
+            modules[part.title] = module
+    print(wrapped(f"\n{len(modules)} of {len(assembly.PARTS)} parts are yours. Ctrl-C ends the training.\n"))
+    try:
+        for line in assembly.trained(modules, epochs, device, workbook.folder):
+            print(line, flush=True)
+    except Exception as error:
+        print(wrapped(assembly.in_words(error, workbook)))
+        return 1
+    pictures = [workbook.folder / f"alexnet_{name}.png" for name in ("curves", "kernels")]
+    print(wrapped(f"\nLook at {' and '.join(map(_shown, pictures))}."))
+    return 0

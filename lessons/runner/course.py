@@ -41,18 +41,6 @@ TITLES = [
     "Paper against program: the eight differences, switched one by one",
 ]
 
-PARTS = [  # of AlexNet, and the lessons in which the learner writes them
-    ("softmax cross-entropy", 9),
-    ("im2col", 10),
-    ("convolution", 11),
-    ("max pooling", 12),
-    ("ReLU", 13),
-    ("local response normalisation", 14),
-    ("dropout", 15),
-    ("SGD with momentum", 16),
-    ("the network", 19),
-]
-
 
 @dataclass(frozen=True)
 class Lesson:

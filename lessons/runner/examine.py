@@ -1,6 +1,6 @@
 """Runs a learner's file and its checks, and puts into words what goes wrong. It works in a process of its own (`process.py`):
 
-    python -m lessons.runner.examine 1 workbook/01_scalar.py 20 cpu
+    python -m lessons.runner.examine 1 workbook/01_scalar.py 20 whole cpu
 
 prints one event a line, as JSON. First comes what the file defines, without what it does with it; then the checks in their order, until
 one finds something wrong; and when all is well the whole file, from top to bottom, for its pictures. So a mistake is found by the check
@@ -84,14 +84,8 @@ def examine(
         yield Event("syntax", text=_syntax(error))
         return
     yield Event("begin", PARTS)
-    module = _module(path)
-    stopped: list[str] = []
-    for statement in source.definitions(tree):
-        raised = _run([statement], path, module)
-        if raised is not None:
-            stopped.append("Your file stops here:\n" + explain(raised, path, lines))
-
-    answers = Answers(vars(module), stopped)
+    module, raised = defined(text, path)
+    answers = Answers(vars(module), ["Your file stops here:\n" + explain(error, path, lines) for error in raised])
     kinds = set()
     for check in check_functions(checks):
         for device in devices if "device" in signature(check).parameters else ("",):
@@ -105,15 +99,22 @@ def examine(
             yield event
     if whole and kinds <= {"ok"}:
         yield Event("begin", WHOLE)
-        raised = _run(tree.body, path, _module(path))
-        if raised is not None:
-            yield Event("stopped", WHOLE, explain(raised, path, lines))
+        error = _run(tree.body, path, _module(path))
+        if error is not None:
+            yield Event("stopped", WHOLE, explain(error, path, lines))
 
 
-def _module(path: str) -> types.ModuleType:
-    module = types.ModuleType("lesson")
+def defined(text: str, path: str, name: str = "lesson") -> tuple[types.ModuleType, list[BaseException]]:
+    """A module with what the file defines, and what its definitions raised."""
+    module = _module(path, name)
+    raised = [_run([statement], path, module) for statement in source.definitions(ast.parse(text, path))]
+    return module, [error for error in raised if error is not None]
+
+
+def _module(path: str, name: str = "lesson") -> types.ModuleType:
+    module = types.ModuleType(name)
     module.__file__ = path
-    sys.modules["lesson"] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look their module up
     return module
 
 
@@ -282,7 +283,7 @@ class _Watch(threading.Thread):
 def main() -> None:
     from lessons.runner.course import COURSE
 
-    number, path, seconds, *devices = sys.argv[1:]
+    number, path, seconds, extent, *devices = sys.argv[1:]
     # The events go where standard output was; what the learner prints, also from C, must not get between them.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -302,7 +303,7 @@ def main() -> None:
     watch = _Watch(send, float(seconds), path, text.splitlines())
     watch.start()
     try:
-        for event in examine(text, path, checks, devices):
+        for event in examine(text, path, checks, devices, whole=extent == "whole"):
             if event.kind == "begin":
                 watch.begin(event.title)
             send(event)

@@ -19,7 +19,9 @@ SECONDS = 20.0  # that a check may take
 GRACE = 10.0  # for the process to start, and to say itself that something takes too long
 
 
-def findings(lesson: Lesson, path: Path, seconds: float = SECONDS, devices: Sequence[str] = ("cpu",)) -> Iterator[Event]:
+def findings(
+    lesson: Lesson, path: Path, seconds: float = SECONDS, devices: Sequence[str] = ("cpu",), whole: bool = True
+) -> Iterator[Event]:
     """What `examine` finds in the file at `path`, as it finds it. The pictures of the file land in its folder."""
     inherited = os.environ.get("PYTHONPATH")
     environment = {
@@ -28,7 +30,8 @@ def findings(lesson: Lesson, path: Path, seconds: float = SECONDS, devices: Sequ
         "MPLBACKEND": "agg",  # no windows
         "PYTHONWARNINGS": "ignore",
     }
-    command = [sys.executable, "-m", "lessons.runner.examine", str(lesson.number), str(path), str(seconds), *devices]
+    extent = "whole" if whole else "checks"
+    command = [sys.executable, "-m", "lessons.runner.examine", str(lesson.number), str(path), str(seconds), extent, *devices]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, cwd=path.parent, env=environment

@@ -5,7 +5,7 @@ x: (N, H, W, C). weight: (KH, KW, C / groups, O). y: (N, OH, OW, O). With P = im
     y = P @ weight            weight gradient = P^T @ dy            dx = col2im(dy @ weight^T)
 
 `*_plain` computes exactly this line, over the whole batch at once. The others cut the batch into pieces: AlexNet's patches of
-128 images would take 2.7 GB in the second layer alone, a piece of them fits in a core's cache.
+128 images would take 0.9 GB in the second layer alone, a piece of them fits in a core's cache.
 """
 
 from __future__ import annotations
