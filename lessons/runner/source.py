@@ -87,22 +87,43 @@ def definitions(tree: ast.Module) -> list[ast.stmt]:
     """What a file defines: imports, functions, classes, constants. What it does with its own functions is left out.
 
     So these are left out: loops, bare expressions (`print(...)`), and whatever calls a function of the file's or uses what such a call
-    gave. Attributes that are given to the file's own classes stay.
+    gave; and variables in small letters that no function reads (a figure, a data set, a network to look at). Attributes that are given
+    to the file's own classes stay.
     """
-    own = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    own = {node.name for node in tree.body if isinstance(node, DEFINITIONS)}
     found: list[ast.stmt] = []
     results: set[str] = set()  # names that hold what is left out
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)):
+        if isinstance(node, (*DEFINITIONS, ast.Import, ast.ImportFrom)):
             found.append(node)
             continue
-        names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
-        read = {n.id for n in names if isinstance(n.ctx, ast.Load)}
-        given = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+        read, given = _names(node)
         called = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
         if isinstance(node, (ast.Expr, ast.For, ast.While)) or called & own or read & results:
             results |= given
         else:
             found.append(node)
             results -= given
-    return found
+    return _without_unread(found)
+
+
+DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
+
+
+def _names(node: ast.AST) -> tuple[set[str], set[str]]:
+    """The variables that are read in `node`, and those that are given a value."""
+    names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+    return {n.id for n in names if isinstance(n.ctx, ast.Load)}, {n.id for n in names if isinstance(n.ctx, ast.Store)}
+
+
+def _without_unread(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """Without the assignments to small-letter variables that no function, and no statement that stays, reads."""
+    read = set().union(*(_names(node)[0] for node in statements if isinstance(node, DEFINITIONS)))
+    kept: list[ast.stmt] = []
+    for node in reversed(statements):
+        needs, given = _names(node)
+        if isinstance(node, ast.Assign) and given and not given & read and not any(name.isupper() for name in given):
+            continue
+        kept.append(node)
+        read |= needs
+    return kept[::-1]

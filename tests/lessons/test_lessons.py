@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
 from PIL import Image
 
+import minidl
 from lessons.runner import source
 from lessons.runner.course import COURSE, FOLDER, ROOT, TITLES, Lesson
 from lessons.runner.examine import Event, check_functions, examine, title_of
@@ -18,7 +20,7 @@ from lessons.runner.examine import Event, check_functions, examine, title_of
 WRITTEN = [lesson for lesson in COURSE if lesson.is_written]
 MUTANTS = [(lesson, mutant) for lesson in WRITTEN for mutant in lesson.checks.MUTANTS]
 every_lesson = pytest.mark.parametrize("lesson", WRITTEN, ids=lambda lesson: lesson.name)
-SECONDS = 60  # that a worked file may take
+SECONDS = 60  # that a worked file may take with two cores for itself
 
 
 @pytest.fixture(autouse=True)
@@ -27,26 +29,38 @@ def no_figures_left():
     plt.close("all")
 
 
-def outcome(lesson: Lesson, text: str) -> list[Event]:
+def outcome(lesson: Lesson, text: str, device: str = "cpu") -> list[Event]:
     """What the checks find in `text`; the whole file is not run."""
-    events = examine(text, lesson.name, lesson.checks, whole=False)
+    events = examine(text, lesson.name, lesson.checks, (device,), whole=False)
     return [event for event in events if event.kind != "begin"]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """`runs(lesson)`: the worked file as a script, in a folder elsewhere; (what it printed, the folder)."""
-    done: dict[int, tuple[str, Path]] = {}
+@pytest.fixture(scope="module", autouse=True)
+def started(request, tmp_path_factory):
+    """{lesson: its worked file as a script, in a folder elsewhere, as a Future}. They run one by one, on another core, from the first
+    test on: the tests that look at them are the last."""
+
+    def run(lesson: Lesson) -> tuple[subprocess.CompletedProcess, Path]:
+        folder = tmp_path_factory.mktemp(lesson.name)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "PYTHONWARNINGS": "error::RuntimeWarning"}
+        command = [sys.executable, str(lesson.path)]
+        # Twice the time, because these tests work beside it.
+        result = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=2 * SECONDS)
+        return result, folder
+
+    asked = [item.callspec.params["lesson"] for item in request.session.items if "runs" in getattr(item, "fixturenames", ())]
+    with ThreadPoolExecutor(1) as pool:
+        yield {lesson: pool.submit(run, lesson) for lesson in sorted(set(asked), key=lambda lesson: lesson.number)}
+
+
+@pytest.fixture
+def runs(started):
+    """`runs(lesson)`: (what the worked file printed, the folder that it ran in)."""
 
     def run(lesson: Lesson) -> tuple[str, Path]:
-        if lesson.number not in done:
-            folder = tmp_path_factory.mktemp(lesson.name)
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "PYTHONWARNINGS": "error::RuntimeWarning"}
-            command = [sys.executable, str(lesson.path)]
-            result = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=SECONDS)
-            assert result.returncode == 0 and not result.stderr, result.stderr
-            done[lesson.number] = result.stdout, folder
-        return done[lesson.number]
+        result, folder = started[lesson].result()
+        assert result.returncode == 0 and not result.stderr, result.stderr
+        return result.stdout, folder
 
     return run
 
@@ -71,36 +85,37 @@ def test_each_hole_alone_is_noticed(lesson):
 
 
 @every_lesson
-def test_the_worked_file_passes(lesson):
-    for text in (lesson.text, source.worked(lesson.text)):
-        events = outcome(lesson, text)
-        assert events and all(event.kind == "ok" for event in events), events
+def test_the_worked_file_passes(lesson, device):
+    events = outcome(lesson, lesson.text, device)
+    assert events and all(event.kind == "ok" for event in events), events
+
+
+@every_lesson
+def test_the_worked_file_without_its_marks_passes(lesson):
+    assert all(event.kind == "ok" for event in outcome(lesson, source.worked(lesson.text)))
 
 
 @pytest.mark.parametrize("lesson,mutant", MUTANTS, ids=[f"{lesson.number}: {mutant.name}" for lesson, mutant in MUTANTS])
 def test_a_mutant_is_named(lesson, mutant):
+    named(lesson, mutant, "cpu")
+
+
+@every_lesson
+def test_mutants_are_named_on_a_gpu(lesson):
+    try:
+        with minidl.default_device("gpu"):
+            pass
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    for mutant in lesson.checks.MUTANTS:
+        named(lesson, mutant, "gpu")
+
+
+def named(lesson, mutant, device):
     assert lesson.text.count(mutant.old) == 1, "a mutant replaces one place of the worked file"
-    wrong = [event for event in outcome(lesson, lesson.text.replace(mutant.old, mutant.new)) if event.kind == "wrong"]
+    wrong = [event for event in outcome(lesson, lesson.text.replace(mutant.old, mutant.new), device) if event.kind == "wrong"]
     assert len(wrong) == 1
     assert re.search(mutant.says, wrong[0].text), wrong[0].text
-
-
-@every_lesson
-def test_the_worked_file_runs_as_a_script_and_leaves_its_pictures(lesson, runs):
-    _, folder = runs(lesson)
-    pictures = sorted(folder.iterdir())
-    assert pictures and all(p.name.startswith(f"{lesson.number:02}_") and p.suffix == ".png" for p in pictures)
-    for picture in pictures:
-        with Image.open(picture) as image:
-            assert image.width >= 600 and len(image.convert("RGB").getcolors(1 << 24)) > 50
-
-
-@every_lesson
-def test_quoted_output_is_what_the_file_prints(lesson, runs):
-    printed, _ = runs(lesson)
-    for quoted in re.findall(r"^# %% \[markdown\]\n((?:#     .+\n)+)", lesson.text, re.M):
-        text = re.sub(r"^#     ", "", quoted, flags=re.M)
-        assert text in printed, text
 
 
 @every_lesson
@@ -199,8 +214,12 @@ def test_what_a_file_defines_and_what_it_does():
     text = """
 import numpy as np
 SIZE = 3
-STEPS = np.arange(SIZE)
-def f(x): return x
+size = SIZE
+figure = plt.figure()
+axes = figure.gca()
+STEPS = np.arange(size)
+table = [1, 2]
+def f(x): return x + table[0]
 class C: pass
 C.twice = lambda self: 2
 g = f
@@ -214,5 +233,27 @@ y = 5
 """
     kept = [ast.unparse(node).splitlines()[0] for node in source.definitions(ast.parse(text))]
     assert kept == [
-        "import numpy as np", "SIZE = 3", "STEPS = np.arange(SIZE)", "def f(x):", "class C:", "C.twice = lambda self: 2", "g = f", "y = 5",
+        "import numpy as np", "SIZE = 3", "size = SIZE", "STEPS = np.arange(size)", "table = [1, 2]", "def f(x):", "class C:",
+        "C.twice = lambda self: 2",
     ]  # fmt: skip
+
+
+# The worked files as scripts: see `started`
+
+
+@every_lesson
+def test_the_worked_file_runs_as_a_script_and_leaves_its_pictures(lesson, runs):
+    _, folder = runs(lesson)
+    pictures = sorted(folder.iterdir())
+    assert pictures and all(p.name.startswith(f"{lesson.number:02}_") and p.suffix == ".png" for p in pictures)
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert image.width >= 600 and len(image.convert("RGB").getcolors(1 << 24)) > 50
+
+
+@every_lesson
+def test_quoted_output_is_what_the_file_prints(lesson, runs):
+    printed, _ = runs(lesson)
+    for quoted in re.findall(r"^# %% \[markdown\]\n((?:#     .+\n)+)", lesson.text, re.M):
+        text = re.sub(r"^#     ", "", quoted, flags=re.M)
+        assert text in printed, text
