@@ -19,12 +19,16 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Mutant:
-    """A mistake that people make: the worked file with `old` replaced by `new` must fail with a message in which `says` occurs."""
+    """A mistake that people make: the worked file with `old` replaced by `new` must fail with a message in which `says` occurs.
+
+    cpu_only: on a GPU it is no mistake, or Python says something else first.
+    """
 
     name: str
     old: str
     new: str
     says: str
+    cpu_only: bool = False
 
 
 def same(
@@ -62,7 +66,7 @@ def is_a(what: str, got: Any, kind: type | tuple[type, ...]) -> None:
     """Raise `Wrong` unless `got` is a `kind`."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(got, kinds):
-        names = " or ".join(k.__name__ for k in kinds)
+        names = " or ".join(dict.fromkeys(k.__name__.rstrip("_") for k in kinds))
         raise Wrong(f"{what}: {_called(got)} instead of {_article(names)} {names}.{_about_type(got)}")
 
 

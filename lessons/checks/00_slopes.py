@@ -48,10 +48,12 @@ def check_gradient_of_a_sum(lesson):
 def check_gradient_of_a_product(lesson):
     """gradient: while one element moves, the others stay"""
     x = np.array([2.0, 3.0, 5.0])
-    got = lesson.gradient(lambda x: x[0] * x[1] * x[2], x.copy(), 0.5)
-    moved = np.array([15.0, 7.5, 3.75])
-    mistakes = {"elements moved before are not moved back (each is still eps lower).": moved}
-    same("gradient of f(x) = x[0] * x[1] * x[2] at [2, 3, 5]", got, [15.0, 10.0, 6.0], rtol=1e-9, mistakes=mistakes)
+    got = lesson.gradient(lambda x: x[0] ** 2 * x[1] * x[2], x.copy(), 0.5)
+    mistakes = {
+        "elements moved before are not moved back (each is still eps lower).": [60.0, 11.25, 5.625],
+        "only one side is looked at, x and x + eps; the central difference looks at x - eps and x + eps.": [67.5, 20.0, 12.0],
+    }
+    same("gradient of f(x) = x[0] ** 2 * x[1] * x[2] at [2, 3, 5]", got, [60.0, 20.0, 12.0], rtol=1e-9, mistakes=mistakes)
 
 
 def check_gradient_leaves_x(lesson):
@@ -172,6 +174,12 @@ MUTANTS = [
     Mutant("brackets forgotten", CENTRAL, "return (f(x + eps) - f(x - eps)) / 2 * eps", "brackets are missing"),
     Mutant("wrong way round", CENTRAL, "return (f(x - eps) - f(x + eps)) / (2 * eps)", "the wrong way round"),
     Mutant("no return", CENTRAL, "(f(x + eps) - f(x - eps)) / (2 * eps)", "Is a `return` missing"),
+    Mutant(
+        "one side of the gradient",
+        "(f(x + step) - f(x - step)) / (2 * eps)",
+        "(f(x + step) - f(x)) / eps",
+        "only one side is looked at",
+    ),
     Mutant("all at once", "step[index] = eps", "step[:] = eps", "all elements are moved at once"),
     Mutant(
         "one step for all",

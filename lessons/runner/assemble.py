@@ -50,8 +50,8 @@ def find_parts(workbook: Workbook) -> Iterator[tuple[Part, Any, str]]:
     """(part, the learner's module or None, whose it is and why), one after the other, as their checks end."""
     for part in PARTS:
         lesson = COURSE[part.lesson]
-        path = workbook.path(lesson) if lesson.is_written else None
-        if path is None or not path.exists():
+        path = workbook.path(lesson)
+        if not path.exists():
             yield part, None, f"minidl's: lesson {part.lesson} is not started"
             continue
         wrong = [event for event in findings(lesson, path, whole=False) if event.kind not in ("begin", "ok")]

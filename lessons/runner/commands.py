@@ -96,11 +96,7 @@ def _lesson(given: str) -> Lesson:
     number = given.partition("_")[0]
     if not number.isdecimal() or int(number) >= len(COURSE):
         raise Refused(f"There is no lesson {given!r}: they are numbered from 0 to {len(COURSE) - 1}. `{PROGRAM}` shows them.")
-    lesson = COURSE[int(number)]
-    if not lesson.is_written:
-        written = ", ".join(str(other.number) for other in COURSE if other.is_written)
-        raise Refused(f"Lesson {lesson.number} ({lesson.title}) is not written yet. Those that are: {written}.")
-    return lesson
+    return COURSE[int(number)]
 
 
 def _shown(path: Path) -> str:
@@ -123,16 +119,15 @@ def _started(lesson: Lesson, workbook: Workbook) -> Path:
 
 def show_map(workbook: Workbook) -> int:
     print(colour("From a finite difference to your own AlexNet", "bold") + "\n")
-    upcoming = next((lesson for lesson in COURSE if lesson.is_written and not workbook.has_passed(lesson)), None)
+    upcoming = next((lesson for lesson in COURSE if not workbook.has_passed(lesson)), None)
     for lesson in COURSE:
-        mark = "" if not lesson.is_written else "done" if workbook.has_passed(lesson) else "next" if lesson is upcoming else ""
-        time_needed = f"{lesson.minutes} minutes" if lesson.is_written else "not written yet"
-        line = wrapped(lesson.title, " " * 25, f"{mark:<4} {lesson.number:>2}  {time_needed:<16}")
-        name = "grey" if not lesson.is_written else {"done": "green", "next": "bold"}.get(mark)
+        mark = "done" if workbook.has_passed(lesson) else "next" if lesson is upcoming else ""
+        line = wrapped(lesson.title, " " * 21, f"{mark:<4} {lesson.number:>2}  {lesson.minutes} minutes  ")
+        name = {"done": "green", "next": "bold"}.get(mark)
         print(colour(line, name) if name else line)
     print()
     if upcoming is None:
-        print("You have done every lesson that is written.")
+        print(f"You have done every lesson. Put together what you have written:\n\n    {PROGRAM} assemble")
     elif workbook.path(upcoming).exists():
         print(f"Go on with {_shown(workbook.path(upcoming))}; check it with\n\n    {PROGRAM} check {upcoming.number}")
     else:
@@ -220,9 +215,8 @@ def _check_once(lesson: Lesson, workbook: Workbook, path: Path, devices: Sequenc
         print(wrapped(f"Look at {' and '.join(map(_shown, drawn))}."))
     if devices != ("cpu",) and not any(event.title.endswith("(gpu)") for event in found):
         print(wrapped("Nothing in this lesson depends on the device, so this holds for a GPU too."))
-    following = next((other for other in COURSE[lesson.number + 1 :] if other.is_written), None)
-    if following is not None:
-        print(wrapped(f"Next: `{PROGRAM} start {following.number}`"))
+    is_last = lesson is COURSE[-1]
+    print(wrapped(f"Next: `{PROGRAM} assemble`" if is_last else f"Next: `{PROGRAM} start {lesson.number + 1}`"))
     return True
 
 

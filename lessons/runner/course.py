@@ -1,4 +1,4 @@
-"""The course: 24 titles, and where the files of the lessons that are written lie. A lesson is written when its file is there."""
+"""The course: 24 titles, and where the two files of each lesson lie."""
 
 from __future__ import annotations
 
@@ -44,28 +44,23 @@ TITLES = [
 
 @dataclass(frozen=True)
 class Lesson:
-    """One of the course. All but `number`, `title` and `is_written` is there only when it is written."""
+    """One of the course."""
 
     number: int
     title: str
 
     @cached_property
-    def path(self) -> Path | None:
-        return next(iter(sorted(FOLDER.glob(f"{self.number:02d}_*.py"))), None)
-
-    @property
-    def is_written(self) -> bool:
-        return self.path is not None
+    def path(self) -> Path:
+        (path,) = FOLDER.glob(f"{self.number:02d}_*.py")
+        return path
 
     @property
     def name(self) -> str:
         """As in `00_slopes`."""
-        assert self.path is not None
         return self.path.stem
 
     @cached_property
     def text(self) -> str:
-        assert self.path is not None
         return self.path.read_text(encoding="utf-8")
 
     @cached_property

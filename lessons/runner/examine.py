@@ -161,8 +161,13 @@ class _Printed(io.StringIO):
 
 
 def _frames(error: BaseException, path: str) -> list[tuple[int, str]]:
-    """(line number, function) of the learner's lines that led to `error`, the innermost last."""
-    found = []
+    """(line number, function) of the learner's lines that led to `error`, the innermost last.
+
+    minidl raises an error of an operation again, with more words: the learner's `forward` is then behind its cause.
+    """
+    found = _frames(error.__cause__, path) if error.__cause__ is not None else []
+    if found:
+        return found
     traceback = error.__traceback__
     while traceback is not None:
         code = traceback.tb_frame.f_code
@@ -211,6 +216,12 @@ def _meaning(error: BaseException) -> str:
         return "Something is None here: does a function lack its `return`?"
     if isinstance(error, TypeError) and "argument" in said:
         return "It is called with other arguments than it takes."
+    if "setting an array element with a sequence" in said:
+        return "Here an array is put where one number should be."
+    if "truth value of an array" in said:
+        return "`if`, `and`, `or`, `not` ask one question; an array has many answers. Use &, |, ~, or .any() and .all()."
+    if "does not support ufuncs" in said:
+        return "A Tensor came where NumPy wants an array: use the Tensor's own operations, or its array."
     if isinstance(error, ValueError) and ("shape" in said or "dimension" in said or "broadcast" in said):
         return "The shapes do not fit together. Print them just before this line."
     return next((words for kind, words in _MEANINGS.items() if isinstance(error, kind)), "")

@@ -1,0 +1,114 @@
+"""`assemble`: the network from a learner's parts is AlexNet, every part of the learner's is really used, and it says whose is whose."""
+
+import numpy as np
+import pytest
+
+import minidl
+from lessons.runner import assemble, commands
+from lessons.runner.course import COURSE
+from lessons.runner.examine import defined
+from lessons.runner.workbook import Workbook
+from minidl import data, functional, optim
+
+PARTS = {name: part for part in assemble.PARTS for name in part.names}
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """The worked files, as if a learner had written them."""
+    lessons = {part.title: COURSE[part.lesson] for part in assemble.PARTS}
+    return {title: defined(lesson.text, str(lesson.path), f"worked_{lesson.number}")[0] for title, lesson in lessons.items()}
+
+
+@pytest.fixture
+def own(modules):
+    return assemble.operations(modules)
+
+
+def step(own):
+    """(loss, weights after one step) of the network of these parts."""
+    minidl.manual_seed(0)
+    model = assemble.network(own, classes=10)
+    train_set = data.EmbeddedCIFAR10()
+    images = data.Resize(assemble.SIZE)(train_set.images[:4], np.random.default_rng(0))
+    model.eval()  # in training the masks would differ
+    loss = own.get("cross_entropy", functional.cross_entropy)(model(minidl.Tensor(images / 255)), train_set.labels[:4])
+    optimizer = own.get("SGD", optim.SGD)(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005)
+    loss.backward()
+    optimizer.step()
+    return float(loss), [p.numpy() for p in model.parameters()]
+
+
+def test_the_learners_network_computes_what_minidls_does(own):
+    assert set(own) == set(PARTS)
+    loss, weights = step(own)
+    expected_loss, expected = step({"alexnet": own["alexnet"]})
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    for got, want in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * abs(want).max())
+
+
+class Called(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_each_part_is_used(modules, name):
+    def called(*_, **__):
+        raise Called
+
+    broken = {**modules, PARTS[name].title: type("Module", (), {**vars(modules[PARTS[name].title]), name: staticmethod(called)})}
+    with pytest.raises(Called):
+        step(assemble.operations(broken))
+
+
+def test_im2col_without_a_convolution_gets_that_of_the_lesson(modules):
+    calls = []
+
+    class Counted:
+        col2im = staticmethod(modules["im2col"].col2im)
+
+        @staticmethod
+        def im2col(*arguments):
+            calls.append(arguments)
+            return modules["im2col"].im2col(*arguments)
+
+    step(assemble.operations({"im2col": Counted}))
+    assert calls
+
+
+@pytest.fixture
+def workbook(tmp_path, monkeypatch):
+    monkeypatch.setattr("lessons.runner.workbook.FOLDER", tmp_path / "workbook")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "workbook").mkdir()
+    few = [data.ArrayDataset(d.images[:60], d.labels[:60], d.classes) for d in map(data.EmbeddedCIFAR10, (True, False))]
+    monkeypatch.setattr(assemble.data, "EmbeddedCIFAR10", lambda train=True: few[0 if train else 1])
+    return Workbook()
+
+
+def test_whose_is_what(workbook, capsys):
+    workbook.path(COURSE[13]).write_text(COURSE[13].text)
+    workbook.path(COURSE[14]).write_text("window = 5\n")
+    assert commands.main(["assemble", "--epochs", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "  ReLU                     yours\n" in text
+    assert "  response normalisation   minidl's: `check 14` does not pass\n" in text
+    assert "  dropout                  minidl's: lesson 15 is not started\n" in text
+    assert "\nepoch  1   loss 2." in text or "\nepoch  1   loss 3." in text
+    assert all(len(line) < 80 for line in text.splitlines())
+    for name in ("curves", "kernels"):
+        assert (workbook.folder / f"alexnet_{name}.png").stat().st_size > 5000
+
+
+def test_an_exception_in_training_names_the_learners_line(workbook, capsys):
+    text = COURSE[13].text
+    begin = text.index("def relu(x):")
+    end = text.index('"""', text.index('"""', begin) + 3) + 3
+    trap = text[:end] + "\n    if x.shape[-1] == 24:\n        return x / None" + text[end:]  # what no check asks for
+    workbook.path(COURSE[13]).write_text(trap)
+    assert commands.main(["assemble", "--epochs", "1"]) == 1
+    said = capsys.readouterr().out
+    line = trap.splitlines().index("        return x / None") + 1
+    assert f"In 13_relu.py, line {line}, in relu:\n    return x / None\n" in said
+    assert "Traceback" not in said
