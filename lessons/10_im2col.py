@@ -118,10 +118,11 @@ print(found[0, :, :, 0].astype(int))
 #      [  0  18   0   0 -18]
 #      [  0   9   0   0  -9]]
 #
-# Now a photograph: a horse, one of the 6,000 images that come with minidl. Two
-# filters of 3 x 3, one for edges that run up and down and one for those that
-# run across; each takes the mean of the three colours. Bright in the result
-# means: it gets brighter to the right (or downwards). Dark: it gets darker.
+# Now a photograph: a horse, one of the 6,000 images that come with minidl. (They
+# are a tenth of CIFAR-10, a collection of small photographs of ten classes.)
+# Two filters of 3 x 3, one for edges that run up and down and one for those
+# that run across; each takes the mean of the three colours. Bright in the
+# result means: it gets brighter to the right (or downwards). Dark: darker.
 
 # %%
 import matplotlib.pyplot as plt
@@ -224,6 +225,7 @@ print(f"strip: {loops:.2f} s, so the whole picture: {11 * loops:.1f} s")
 # $b + 2 s$ ..., as many as there are places, and no more: one slice,
 # `x[:, start:stop:stride, start:stop:stride]`, for all places and all images
 # at once. In the first layer that is 121 copies. Choose the way you like.
+# (`slice(2, 10, 4)` is what Python makes of `2:10:4`; it can have a name.)
 
 
 # %%
@@ -252,8 +254,6 @@ numbers = np.arange(12).reshape(1, 3, 4, 1)
 print(im2col(numbers, 2, 1).reshape(6, 4))
 
 # %% [markdown]
-# (`slice(2, 10, 4)` is what Python makes of `2:10:4`; it can have a name.)
-#
 # Now the convolution. For *one* large product, make $P$ a plain matrix first:
 # all images, all places, one below the other.
 

@@ -241,14 +241,12 @@ print("second derivatives:", bool(report))
 # them off again. And `concatenate([a, b], axis=3)` sets Tensors side by side;
 # its way back cuts the gradient apart.
 #
-# And the *groups*. A graphics card of 2012 had 3 GB, and the network was too
-# large for it. So it lay on two: half of the filters of each layer on one,
-# half on the other (section 3.2). In layers 2, 4 and 5 the filters see only
-# what lies on their own card; layer 3, and those at the end, see both. Each
-# half is called a *tower*. With `groups=2`, the first half of the filters
-# reads the first half of the channels, and the second half the second. A
-# filter then has half as many weights: `weight.shape[2]` is the number of
-# channels in *one* tower.
+# And the *groups*, for the two *towers* of lesson 7: half of the filters of
+# each layer lay on one card and half on the other (section 3.2), and in layers
+# 2, 4 and 5 they see only what lies on their own. With `groups=2`, the first
+# half of the filters reads the first half of the channels, and the second half
+# the second. A filter then has half as many weights: `weight.shape[2]` is the
+# number of channels in *one* tower.
 #
 # Put it together:
 #
@@ -308,8 +306,9 @@ for name, size, padding in (
 # large the picture is. (torchvision's network has 64 of them and not 96.)
 # Groups do make one. In the second layer a filter has 5 * 5 * 48 weights,
 # which makes 307,200 for all 256; with one tower it would have 5 * 5 * 96,
-# twice as many. (The paper says that two towers lowered the top-1 error by
-# 1.7 %, against one tower with half as many filters.)
+# twice as many. (The paper says that two towers lowered the *top-1 error*, the
+# share of images whose most probable class is wrong, by 1.7 %, against one
+# tower with half as many filters.)
 #
 # Here are the last windows, at the right end of the picture:
 
@@ -343,10 +342,10 @@ plt.show()
 # %% [markdown]
 # ## What a gradient can find out
 #
-# Two experiments with photographs. In the first we know the pictures and their
-# edges, as lesson 10 found them, but not the filter that did it. Begin with a
-# filter of zeros and go downhill: 1,000 steps, with the mean squared distance
-# as the loss.
+# Your work is done. Two experiments with photographs, to run and to look at. In
+# the first we know the pictures and their edges, as lesson 10 found them, but
+# not the filter that did it. Begin with a filter of zeros and go downhill:
+# 1,000 steps, with the mean squared distance as the loss.
 
 # %%
 from minidl.data import EmbeddedCIFAR10

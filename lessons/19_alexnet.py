@@ -48,17 +48,15 @@
 # ## How large is what comes out?
 #
 # A window of `kernel` pixels moves along a line of `size` pixels in steps of
-# `stride`. `before` zeros are laid in front of the line and `after` zeros
-# behind it. In how many places does the window stand? (Lesson 11 has it; a
-# window that would hang over the end does not count.)
+# `stride`. In how many places does it stand? You have counted them in lesson
+# 10. New are `before`, the zeros in front of the line, and `after`, those
+# behind it; they make the line longer.
 
 
 # %%
 def output_size(size, kernel, stride=1, before=0, after=0):
     """The number of places at which a window stands along one side."""
-    ### BEGIN SOLUTION: the number of places, a whole number
     return (size + before + after - kernel) // stride + 1
-    ### END SOLUTION
 
 
 print("224 pixels, kernel 11, stride 4:", output_size(224, 11, 4))
@@ -361,7 +359,7 @@ def plain_layer(layers, row):
 def alexnet(layers=nn, classes=1000, width=1.0, image_size=224):
     """AlexNet with two towers, an nn.Sequential with the table's names.
 
-    It takes N x image_size x image_size x 3 (at least 63 pixels a side), and
+    It takes N x image_size x image_size x 3 (at least 64 pixels a side), and
     makes N x classes.
     """
     made = {}
@@ -386,23 +384,14 @@ def alexnet(layers=nn, classes=1000, width=1.0, image_size=224):
 minidl.manual_seed(0)
 model = alexnet().eval()
 print(f"{sum(p.size for p in model.parameters()):,} parameters")
-rng = np.random.default_rng(0)
-x = Tensor(rng.normal(0, 50, (1, 224, 224, 3)).astype(np.float32))
+noise = np.random.default_rng(0).normal(0, 50, (1, 224, 224, 3))
 with no_grad():
-    for name, layer in zip(model.layers, model):
-        x = layer(x)
-        if name in ("conv1", "pool1", "pool2", "pool5", "fc7", "fc8"):
-            print(f"{name:<6}", *x.shape)
+    print("the answer:", model(Tensor(noise.astype(np.float32))).shape)
 del model
 
 # %% [markdown]
 #     60,965,224 parameters
-#     conv1  1 55 55 96
-#     pool1  1 27 27 96
-#     pool2  1 13 13 256
-#     pool5  1 6 6 256
-#     fc7    1 4096
-#     fc8    1 1000
+#     the answer: (1, 1000)
 #
 # That was AlexNet, looking at one image. (At noise, with weights that have
 # learned nothing.)
@@ -516,7 +505,7 @@ plt.show()
 #
 # - read a network off a paper, and find what the paper leaves out;
 # - compute the size, the parameters and the work of any layer by hand;
-# - build AlexNet in any width, for any image of at least 63 pixels a side, and
+# - build AlexNet in any width, for any image of at least 64 pixels a side, and
 #   show that its towers are apart.
 #
 # Now read `minidl/models/alexnet.py`: `PAPER` is your table, and the loop in
@@ -528,6 +517,6 @@ plt.show()
 # is the same at 224 and at 64 pixels. `minidl/nn/summary.py` prints what you
 # have counted for any network: `nn.summary(model, (224, 224, 3))`.
 #
-# **The next lesson** gives your network 32 photographs and demands that it
-# learn them by heart. If it cannot do that, something is wrong somewhere, and
-# you will need to know what to look at.
+# **The next lesson** gives AlexNet 32 photographs and demands that it learn
+# them by heart. If it cannot do that, something is wrong somewhere, and you
+# will need to know what to look at.

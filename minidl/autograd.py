@@ -66,7 +66,7 @@ def operations_behind(outputs: Iterable[Tensor]) -> list[Function]:
 
 def _source(tensor: Tensor) -> Tensor | Function:
     """What stands for a Tensor in the graph: the operation that made it, or itself when it is a leaf."""
-    return tensor if tensor.grad_fn is None else tensor.grad_fn
+    return tensor.grad_fn or tensor
 
 
 def backpropagate(
@@ -88,12 +88,12 @@ def backpropagate(
     totals: dict[int, Tensor] = {}
 
     def add(tensor: Tensor, gradient: Tensor) -> None:
-        key = id(_source(tensor))
+        key = id(tensor.grad_fn or tensor)  # `_source`, without the time of a call
         total = totals.get(key)
-        if total is None:
-            totals[key] = gradient
-        else:
+        if total is not None:
             totals[key] = total + gradient if create_graph else total.plus(gradient)
+            return
+        totals[key] = gradient
         if tensor.grad_fn is None:
             leaves[key] = tensor
 

@@ -120,7 +120,7 @@ class Function:
             if not isinstance(g, Tensor) or g._array.shape != tensor._array.shape:
                 what = f"shape {g.shape}" if isinstance(g, Tensor) else f"{type(g).__name__}, which is no Tensor,"
                 raise RuntimeError(f"{self.name}.backward returned {what} for an input of shape {tensor.shape}")
-            found.append((tensor, g if g._array.dtype == tensor._array.dtype else g.astype(tensor.dtype)))
+            found.append((tensor, g if g._array.dtype is tensor._array.dtype else g.astype(tensor.dtype)))
         return found
 
     def release(self) -> None:
@@ -425,7 +425,8 @@ class Tensor:
     def plus(self, other: Tensor) -> Tensor:
         """self + other, of one shape and device, without recording it: for sums of gradients, of which there are many small ones."""
         if type(self._array) is np.ndarray:
-            return wrap(np.asarray(self._array + other._array))  # two arrays without axes make a scalar
+            total = self._array + other._array
+            return wrap(total if type(total) is np.ndarray else np.asarray(total))  # two arrays without axes make a scalar
         with backend.beside(self._array):
             return wrap(self._array + other._array)
 

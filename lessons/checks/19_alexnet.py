@@ -15,53 +15,12 @@ ROWS = {
 }
 COMING = {"conv2": (27, 96, 48), "conv3": (13, 256, 256), "conv4": (13, 384, 192), "conv5": (13, 384, 192)}
 TOTAL = 60_965_224
-FRACTION = "a division that keeps its fraction: half a place is no place. Divide with //."
 
 
 def _places(size, kernel, stride, before, after):
     """By trying out every place."""
     length = size + before + after
     return sum(1 for first in range(0, length, stride) if first + kernel <= length)
-
-
-def check_sizes(lesson):
-    """output_size: a window on short lines"""
-    cases = [
-        (7, 3, 1, 0, 0),
-        (7, 3, 2, 0, 0),
-        (8, 3, 2, 0, 0),
-        (5, 3, 1, 2, 2),
-        (6, 3, 2, 0, 1),
-        (9, 4, 3, 2, 0),
-        (5, 5, 4, 0, 0),
-    ]
-    for size, kernel, stride, before, after in cases:
-        length = size + before + after
-        got = lesson.output_size(size, kernel, stride, before, after)
-        text = f"output_size({size}, {kernel}, {stride}, {before}, {after})"
-        mistakes = {
-            "the first place of the window is not counted: add 1.": (length - kernel) // stride,
-            FRACTION: (length - kernel) / stride + 1,
-            "only the zeros in front are counted.": (size + before - kernel) // stride + 1,
-            "only the zeros behind are counted.": (size + after - kernel) // stride + 1,
-            "the stride divides the size before the kernel is taken away.": length // stride - kernel + 1,
-            "the last window hangs over the end; round down.": -((kernel - length) // stride) + 1,
-        }
-        same(text, got, _places(size, kernel, stride, before, after), mistakes=mistakes)
-        if isinstance(got, float):
-            raise Wrong(f"{text}: {got}, a number with a fraction. Likely cause: {FRACTION}")
-
-
-def check_sizes_of_alexnet(lesson):
-    """output_size: 224 pixels become 55, 27, 13 and 6"""
-    for arguments, want in (
-        ((224, 11, 4, 0, 3), 55),
-        ((55, 3, 2), 27),
-        ((27, 5, 1, 2, 2), 27),
-        ((27, 3, 2), 13),
-        ((13, 3, 2), 6),
-    ):
-        same(f"output_size{arguments}", lesson.output_size(*arguments), want)
 
 
 def check_convolutions(lesson):
@@ -200,12 +159,19 @@ class _Notes:
     """A source of layers, as `alexnet` takes it, that only notes what is asked of it."""
 
     def Conv2d(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True):
+        if isinstance(padding, str):
+            raise Wrong(
+                f"layers.Conv2d was given padding={padding!r}, which is a word of the table and no number of zeros. The walk has counted "
+                "them: step.before and step.after, in the form ((top, bottom), (left, right))."
+            )
         pairs = padding if isinstance(padding, (tuple, list)) else (padding, padding)
         pairs = tuple(tuple(p) if isinstance(p, (tuple, list)) else (p, p) for p in pairs)
         given = {"channels": in_channels, "filters": out_channels, "kernel": kernel_size, "stride": stride, "groups": groups}
         return _Noted("Conv2d", **given, padding=pairs)
 
     def Linear(self, in_features, out_features, bias=True):
+        if isinstance(out_features, str):
+            raise Wrong(f"layers.Linear was given {out_features!r} units, a word of the table. The number is step.new_channels.")
         return _Noted("Linear", channels=in_features, filters=out_features)
 
     def ReLU(self):
@@ -341,12 +307,6 @@ def check_towers(lesson, device):
 
 
 HINTS = {
-    "output_size": (
-        "The zeros make the line longer. The window can begin at the first pixel, and then move on as long as it fits: how far can its "
-        "beginning move, and how many steps is that? Do not forget the place where it begins.",
-        "The beginning can move size + before + after - kernel pixels. Steps of `stride` that fit into it, rounded down, and one more.",
-        "return (size + before + ... - kernel) // ... + 1",
-    ),
     "convolutions": (
         "filters and kernel are in the paper's words. For padding, look at the sides in figure 2: 27 before and behind the second, 13 "
         "before and behind the others. For towers, compare how deep a kernel is (its third number) with how many maps come in (the "
@@ -385,16 +345,11 @@ HINTS = {
 WEIGHTS = "kernel * kernel * (channels // towers) * filters + filters"
 WORK = "    weights = kernel * kernel * (channels // towers) * filters\n"
 
-PLACES = "(size + before + after - kernel) // stride + 1"
 CONV2 = "Conv(256, 5, stride=1, padding=2, towers=2)"
 CONV3 = "Conv(384, 3, stride=1, padding=1, towers=1)"
 CONV4 = "Conv(384, 3, stride=1, padding=1, towers=2)"
 
 MUTANTS = [
-    Mutant("the first place", PLACES, "(size + before + after - kernel) // stride", "add 1"),
-    Mutant("rounded up", PLACES, "-((kernel - size - before - after) // stride) + 1", "round down"),
-    Mutant("a fraction", PLACES, "(size + before + after - kernel) / stride + 1", "Divide with //"),
-    Mutant("zeros on one side", PLACES, "(size + before - kernel) // stride + 1", "in front are counted"),
     Mutant("conv2 sees both", CONV2, "Conv(256, 5, stride=1, padding=2, towers=1)", "only 48 deep"),
     Mutant("conv3 sees one", CONV3, CONV4, "those of both towers"),
     Mutant("half of the filters", CONV4, "Conv(192, 3, stride=1, padding=1, towers=2)", "one tower's half"),
