@@ -118,11 +118,11 @@ print(found[0, :, :, 0].astype(int))
 #      [  0  18   0   0 -18]
 #      [  0   9   0   0  -9]]
 #
-# Now a photograph: a horse, one of the 6,000 images that come with minidl. (They
-# are a tenth of CIFAR-10, a collection of small photographs of ten classes.)
-# Two filters of 3 x 3, one for edges that run up and down and one for those
-# that run across; each takes the mean of the three colours. Bright in the
-# result means: it gets brighter to the right (or downwards). Dark: darker.
+# Now a photograph: a horse, one of the 6,000 images that come with minidl.
+# (They are a tenth of CIFAR-10, small photographs of ten classes.) Two filters
+# of 3 x 3, one for edges that run up and down and one for those that run
+# across; each takes the mean of the three colours. Bright in the result means:
+# it gets brighter to the right (or downwards). Dark: it gets darker.
 
 # %%
 import matplotlib.pyplot as plt

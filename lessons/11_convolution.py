@@ -342,10 +342,10 @@ plt.show()
 # %% [markdown]
 # ## What a gradient can find out
 #
-# Your work is done. Two experiments with photographs, to run and to look at. In
-# the first we know the pictures and their edges, as lesson 10 found them, but
-# not the filter that did it. Begin with a filter of zeros and go downhill:
-# 1,000 steps, with the mean squared distance as the loss.
+# Your work is done. Here are two experiments with photographs, to run and to
+# look at. In the first we know the pictures and their edges, as lesson 10
+# found them, but not the filter that did it. Begin with a filter of zeros and
+# go downhill: 1,000 steps, with the mean squared distance as the loss.
 
 # %%
 from minidl.data import EmbeddedCIFAR10

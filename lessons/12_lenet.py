@@ -5,8 +5,8 @@
 # matters, send the gradient back to the right pixels, and train the network
 # from which AlexNet grew.
 #
-# **Time:** 45 minutes. **Builds on:** lesson 11 (`conv2d`), lesson 9
-# (cross-entropy), lesson 6 (`Function`), lesson 7 (`xp`).
+# **Time:** 45 minutes. **Builds on:** lessons 10 and 11 (windows, `conv2d`),
+# lesson 9 (cross-entropy), lesson 6 (`Function`), lesson 7 (`xp`).
 # **Source:** the paper on AlexNet, section 3.4 (overlapping pooling); LeCun,
 # Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document
 # Recognition", *Proceedings of the IEEE* 86 (1998), section II.
@@ -89,22 +89,23 @@ print(f"one pixel to the right changes {change(images, moved):.0%} of it")
 # %% [markdown]
 # It prints 65%: two thirds of the picture have changed, and it is still the
 # same digit. A network should be able to say "there is a stroke *about* here".
-# That is what *pooling* is for. It looks at the picture through a small
-# window, keeps one number of what it sees, and moves the window on by its
-# *stride*.
+# That is what *pooling* is for. Like a convolution it moves a small window
+# over the picture. But it has no weights: of what the window sees in each
+# channel, it keeps one number.
 #
 # LeNet, in 1998, used windows of 2 x 2, side by side, and kept the average.
 # AlexNet keeps the maximum, *max pooling*, and its windows are 3 x 3 but move
 # on by only 2. So neighbours share a row or a column of pixels: they
 # *overlap*. Section 3.4 of the paper says what that was worth: from 2 x 2 to
-# 3 x 3, the error falls by 0.4 % in the first guess and 0.3 % in five guesses.
+# 3 x 3 the top-1 error (lesson 11) falls by 0.4 %, and by 0.3 % the top-5
+# error, where five guesses are allowed for each image.
 #
 # ## One pixel of the window at a time
 #
-# A loop over all windows would be slow in Python. Turn it round: take *one
-# pixel of the window*, say the top left one, and ask which pixels of the
-# picture it meets, in all windows at once. That is a slice with a step.
-# `taps` gives this slice for each pixel of the window, row by row.
+# A loop over all windows would be slow in Python. Do as in lesson 10: take
+# *one pixel of the window*, say the top left one; the pixels that it meets, in
+# all windows at once, are a slice with a step. `taps` gives this slice for
+# each pixel of the window, row by row.
 
 
 # %%
@@ -155,7 +156,8 @@ for number in (0, 1, 8):
 # not rare: ReLU, in the next lesson, makes many numbers exactly 0, and whole
 # windows with them. Which 9 is "the" maximum? Any rule will do, but it must be
 # one rule, or two machines train two networks. Ours: **the first**, row by
-# row.
+# row. (`xp.where(condition, a, b)` may help. It takes from `a` where the
+# condition is true, and from `b` elsewhere.)
 
 
 # %%
@@ -186,7 +188,7 @@ for kernel, name in ((1, "every second pixel"), (2, "2 x 2"), (3, "3 x 3")):
     print(f"{name:>18}: one pixel changes {change(before, after):.0%}")
 
 # %% [markdown]
-# The maxima are 9 and 9, at the positions 4 and 6. And the pixel to the right,
+# The maxima are 9 and 9, at the positions 4 and 6. And the move by one pixel,
 # which changed about 65% of the picture, changes only 50% of what is left
 # after windows of 2 x 2, and 42% after 3 x 3, though both keep a quarter of
 # the numbers. Merely keeping every second pixel does not help: 65%. (Averages
@@ -322,6 +324,10 @@ print(bool(gradcheck(lambda x: max_pool2d(x, 3, 2) ** 2, spaced, order=2)))
 # names say. So that we can compare, `pool` is the class of the pooling layers:
 # `MaxPool` or `nn.AvgPool2d`. With windows of 3 x 3 the pictures shrink a
 # little more, and 4 x 4 are left in place of 5 x 5: the number is in `side`.
+#
+# In `train_pass`, below, you will find `F.cross_entropy`. `minidl.functional`,
+# which everybody calls `F`, holds minidl's operations as plain functions of
+# Tensors; this one is the loss of lesson 9.
 
 
 # %%
@@ -468,8 +474,8 @@ plt.show()
 # picking up again has a function of its own, `max_pool_gather`. It differs
 # from yours: it knows padding, which counts as minus infinity, for a zero
 # might be the maximum; a position takes a single byte; and a batch goes
-# through in pieces. `minidl/models/lenet.py` is LeNet with the averages of
-# 1998.
+# through in pieces. The layer around it is `nn.MaxPool2d`, and LeNet with the
+# averages of 1998 is in `minidl/models/lenet.py`.
 #
 # **The next lesson** replaces tanh, which all of these have used, by something
 # that looks too simple: `max(x, 0)`. The paper says that it reaches the same

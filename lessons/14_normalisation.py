@@ -6,7 +6,7 @@
 # it proves nothing.
 #
 # **Time:** 45 minutes. **Builds on:** lesson 6 (`Function`), lesson 7
-# (`get_array_module`), lesson 4 (random upstream gradients).
+# (`get_array_module`), lesson 4 (why what arrives is drawn at random).
 # **Source:** the paper on AlexNet, section 3.3, "Local Response
 # Normalization".
 #
@@ -268,7 +268,7 @@ print(slopes.round(3))
 # %%
 BETA = 0.75
 random = np.random.default_rng(0)
-A, G = random.standard_normal((2, 4, 8))  # responses, and a random upstream
+A, G = random.standard_normal((2, 4, 8))  # responses, and what arrives
 
 
 def two_terms(alpha, size=5):

@@ -21,7 +21,8 @@
 # Here is one: take *one* network, and each time an image is shown, switch off
 # half of its units, drawn at random. What remains is a smaller network, a
 # different one every time. AlexNet does this in its two large layers of 4,096
-# units. How many smaller networks are there in it?
+# units, called fc6 and fc7: its sixth and seventh layer, *fully connected*,
+# as a `Linear` is. How many smaller networks are there in it?
 
 # %%
 import numpy as np
@@ -246,7 +247,7 @@ show("two layers", mean_over_all(two_layers, UNITS, 0.5), two_layers(half))
 # it is quick, and two hidden layers of 256 units, each with a ReLU and then
 # dropout, as fc6 and fc7 have it. A layer knows from `self.training` whether
 # it is being trained: `net.train()` and `net.eval()` set it in all of them.
-# (`nn.Sequential` calls its layers one after the other.)
+# (`F.softmax` is the softmax of lesson 9, as a function of minidl's.)
 
 # %%
 import minidl.functional as F
@@ -355,8 +356,9 @@ left.set_xticks(places, CLASSES, rotation=45, ha="right")
 left.set(ylabel="probability", title="One image, many opinions")
 left.legend(frameon=False)
 
-right.plot(histories[0.0], color="tab:orange", label="without dropout")
-right.plot(histories[0.5], color="tab:blue", label="with dropout, p = 0.5")
+passes = range(1, 51)
+right.plot(passes, histories[0.0], color="tab:orange", label="without dropout")
+right.plot(passes, histories[0.5], color="tab:blue", label="dropout, p = 0.5")
 right.set(xlabel="passes over the 1,000 images", ylim=(0, None))
 right.set(ylabel="loss on 1,000 others", title="By heart, or not")
 right.legend(frameon=False, loc="lower left")

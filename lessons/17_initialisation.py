@@ -211,7 +211,7 @@ print(f"all eight together: {left:.5f}")
 # won in 2012 did not use what the paper says. It had 0.01 in five layers, and
 # 0.03 in these three: what He's rule would give, three years before it was
 # published. (In conv1 0.01 is less of a loss: its input is not of size 1, but
-# pixels from 0 to 255 minus the mean image, of size 55 or so.)
+# pixels from 0 to 255 minus the mean image, of size 62 here.)
 #
 # ## Size is not all
 #
@@ -239,7 +239,9 @@ print(f"the same, 1000 added:        {image_share(IMAGES + 1000):.2f}")
 # The first is near 1, the second about 0.06. Now through a whole network.
 # `model.layers` is a dictionary {name: layer} in the order in which they
 # compute. Send the images through one layer after the other, and note for each
-# what comes *out*. (`no_grad` because nobody will walk back here.)
+# what comes *out*. Layers take and give Tensors; `size` wants an array, and
+# `x.data` is the one in the Tensor `x`. (`no_grad` because nobody will walk
+# back here.)
 
 
 # %%
@@ -331,7 +333,7 @@ for rows in zip(*starts.values()):
 #
 # Nothing else is changed: network, images, rate, steps. Just the weights and
 # biases, and the scale of the images, which has to fit them. (He's rule keeps
-# the size of what comes in. Give it pixels of size 55 and it keeps 55: the
+# the size of what comes in. Give it pixels of size 62 and it keeps 62: the
 # first loss is about 11, a network that is sure and wrong. The weights of 2012
 # were made for such pixels, He's for inputs of size 1.)
 

@@ -52,8 +52,8 @@ print("and their mirrors: ", number_right(twice, np.tile(train.labels, 2)))
 # classifier all the same. Guessing gets 100 right.) What we have put in is
 # *knowledge*: a cat that looks to the left is still a cat. So is a cat three
 # pixels further down, and one in the evening light. AlexNet was trained with
-# all three. It happens on the way to the network, batch by batch, and every
-# epoch is different.
+# all three. It happens on the way to the network, batch by batch, and no
+# *epoch* (one pass over all the images) is like another.
 #
 # An image here is an array (H, W, C) of `uint8`: whole numbers from 0 to 255,
 # a byte each. A batch is (N, H, W, C).
@@ -200,7 +200,8 @@ def random_mirror(images, rng):
 # all pixels of all images, five million triples (red, green, blue), as a cloud
 # of points. It is not a ball. It is long in some direction, and flat in
 # another. *Principal components analysis* (PCA) finds these directions: they
-# are the eigenvectors of the *covariance matrix*, 3 x 3,
+# are the *eigenvectors* (what a matrix only makes longer or shorter, by a
+# factor called the *eigenvalue*) of the *covariance matrix*, 3 x 3,
 #
 # $S_ij = mean((c_i - m_i)(c_j - m_j))$,
 #

@@ -229,7 +229,7 @@ print(f"the floor for 1,000 classes: {softmax_floor(1000):.3f}")
 
 # %%
 def gradient_size(model):
-    """The root of the sum of squares of all gradients."""
+    """The root of the sum of squares of all gradients, after a step."""
     squares = [(p.grad.numpy() ** 2).sum() for p in model.parameters()]
     return float(np.sqrt(sum(squares)))
 

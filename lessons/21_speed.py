@@ -94,14 +94,15 @@ print(f"their patches: {view.size * 4 / 1e6:.1f} MB")
 # used before? And the product itself?
 
 # %%
-memory = np.frombuffer(mmap.mmap(-1, view.size * 4), np.float32)  # new
+new = mmap.mmap(-1, view.size * 4)  # asks the system for untouched memory
+memory = np.frombuffer(new, np.float32)
 patches = memory.reshape(view.shape)
 rows = patches.reshape(-1, 5 * 5 * 32)
 matrix = weight.reshape(-1, 32)
-new = seconds(np.copyto, patches, view, times=1)
+first = seconds(np.copyto, patches, view, times=1)
 used = seconds(np.copyto, patches, view)
 product = seconds(np.matmul, rows, matrix)
-print(f"patches into new memory  {1000 * new:4.0f} ms")
+print(f"patches into new memory  {1000 * first:4.0f} ms")
 print(f"the same once more       {1000 * used:4.0f} ms")
 print(f"the product              {1000 * product:4.0f} ms")
 
@@ -268,7 +269,6 @@ print(f"one core {1000 * alone:.0f} ms, two {1000 * both:.0f} ms")
 #
 # How large should a chunk be? Measure: each size in turn, several times over,
 # and of each the shortest, so that a disturbance does not hit one size alone.
-# And beside it, how fast memory is at all, depending on how much one uses.
 
 # %%
 sizes = [1 << k for k in range(15, 28)]
@@ -280,45 +280,27 @@ for _ in range(3):
             best[run, size] = min(now, best.get((run, size), now))
 
 
-def speed_of_memory(size):
-    """Read and write an array of `size` bytes: GB a second."""
-    array = np.ones(size // 4, np.float32)
-    times = max(1, (1 << 23) // size)
-
-    def again():
-        for _ in range(times):
-            np.add(array, 1, out=array)
-
-    return 2 * size * times / seconds(again) / 1e9
-
-
 # %%
 import matplotlib.pyplot as plt
 
-figure = plt.figure(figsize=(11, 4), layout="constrained")
-left, right = figure.subplots(1, 2)
+figure = plt.figure(figsize=(8, 4), layout="constrained")
+axes = figure.subplots()
 megabytes = [size / 2**20 for size in sizes]
-speeds = [speed_of_memory(size) for size in sizes]
-left.semilogx(megabytes, speeds, "o-", color="tab:green", base=2)
-left.set(title="Memory, near and far", xlabel="size of an array, MB")
-left.set(ylabel="read and written, GB a second", ylim=(0, None))
 for run, text in ((in_pieces, "one thread"), (by_two, "two threads")):
     times = [1000 * best[run, size] for size in sizes]
-    right.semilogx(megabytes, times, "o-", base=2, label=text)
-right.set(title="The convolution", xlabel="size of a chunk, MB")
-right.set(ylabel="ms", ylim=(0, None))
-right.legend(frameon=False, loc="lower right")
-for axes in (left, right):
-    axes.set_xticks([2.0**k for k in (-5, -3, -1, 1, 3, 5, 7)])
-    axes.set_xticklabels(["1/32", "1/8", "1/2", "2", "8", "32", "128"])
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.semilogx(megabytes, times, "o-", base=2, label=text)
+axes.set(title="The same convolution", xlabel="size of a chunk, MB")
+axes.set(ylabel="ms", ylim=(0, None))
+axes.set_xticks([2.0**k for k in (-5, -3, -1, 1, 3, 5, 7)])
+axes.set_xticklabels(["1/32", "1/8", "1/2", "2", "8", "32", "128"])
+axes.spines[["top", "right"]].set_visible(False)
+axes.legend(frameon=False, loc="lower right")
 figure.savefig("21_speed.png", dpi=120)
 plt.show()
 
 # %% [markdown]
-# Where this was written, the left curve falls to less than half between 8 and
-# 16 MB, where the caches end; and there the time of the convolution rises by
-# about a half. With tiny pieces both are slow for another reason: each
+# Where this was written, the time rises by about a half between 8 and 16 MB,
+# where the caches end. With tiny pieces it is slow for another reason: each
 # call costs Python about a microsecond or more, whatever it does. Between the
 # two it hardly matters; minidl takes 1 MB.
 #
@@ -370,15 +352,13 @@ extern "C" __global__ void relu(const float* x, float* y, long long size)
 # - `a ? b : c` is Python's `b if a else c`; `%` is `%`.
 #
 # Why `if (i < size)`? There are blocks times threads, which is seldom just
-# what is needed. How many blocks, so that every element has a thread?
+# what is needed: as many blocks as give every element a thread, rounded up.
 
 
 # %%
 def blocks_for(size, threads=256):
     """The least number of blocks that have `size` threads together."""
-    ### BEGIN SOLUTION: size / threads, rounded up, in integers
     return (size + threads - 1) // threads
-    ### END SOLUTION
 
 
 x = np.array([-1, 2, -3, 4, 5], np.float32)

@@ -116,7 +116,15 @@ def check_one_filter(lesson, device):
     """convolve_by_loops: one image, one channel, one filter"""
     x = np.arange(16.0).reshape(1, 4, 4, 1) ** 2
     weight = np.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(2, 2, 1, 1)
-    got = lesson.convolve_by_loops(to_device(x, device), to_device(weight, device), 1)
+    try:
+        got = lesson.convolve_by_loops(to_device(x, device), to_device(weight, device), 1)
+    except ValueError as error:
+        if "with a sequence" not in str(error):
+            raise
+        raise Wrong(
+            "convolve_by_loops: y[n, i, j, o] is one number, and it was to become an array.\n"
+            "Likely cause: the sum is missing, over all that window * filter gives."
+        ) from None
     windows = _windows(x, 2, 1)
     mistakes = {
         "`i` is the row of the window and `j` its column; here they are exchanged.": _convolve(windows, weight).swapaxes(1, 2),
@@ -320,6 +328,7 @@ PLAIN_SLICES = """\
 """
 
 MUTANTS = [
+    Mutant("no sum", "(window * weight[..., o]).sum()", "window * weight[..., o]", "the sum is missing", cpu_only=True),
     Mutant(
         "steps instead of places", "(size - kernel) // stride + 1", "(size - kernel) // stride", "the first place is not counted"
     ),

@@ -137,6 +137,8 @@ def check_picture_of_the_lesson(lesson, device):
     dy = np.array([[1.0, 0.0], [0.0, 10.0]]).reshape(1, 2, 2, 1)
     shape = (1, 3, 3, 1)
     got = lesson.input_gradient(to_device(dy, device), to_device(weight, device), shape, 1)
+    if getattr(got, "shape", None) == (1, 2, 2, 4):
+        raise Wrong("input_gradient: those are the slopes of the patches, dP. From there back to the picture goes col2im.")
     mistakes = _picture_mistakes(dy, weight, shape, 1)
     same("input_gradient of dy = 1 0 / 0 10 and the filter 1 2 / 3 4", got, _stamps(dy, weight, shape, 1), mistakes=mistakes)
 
@@ -156,17 +158,26 @@ def _leaf(array, device):
     return Tensor(to_device(array, device), requires_grad=True)
 
 
-def _gradients(what, outputs, inputs, **options):
+def _gradients(what, outputs, inputs, lost="`backward` returns nothing (None). Is a `return` missing?", **options):
     """`grad`, with words for what people's `backward` does wrong."""
     try:
         return grad(outputs, inputs, **options)
     except (RuntimeError, TypeError) as error:
+        if "returned Col2im" in str(error):
+            raise Wrong(
+                f"{what}: `backward` returns the operation itself. It is to be called, with the gradient.\n"
+                "Two pairs of brackets: Col2im(shape, kernel, stride)(gradient)."
+            ) from None
         if any(word in str(error) for word in ("no Tensor", "ndarray", "ufunc")):
             raise Wrong(
                 f"{what}: `backward` returns an array. It gets a Tensor and returns a Tensor.\n"
                 "Call the operation, Col2im(...)(gradient), instead of the function col2im."
             ) from None
         raise
+    except ValueError as error:
+        if "do not depend on it" not in str(error):
+            raise
+        raise Wrong(f"{what}: nothing comes back.\nLikely cause: {lost}") from None
 
 
 def check_the_way_back(lesson, device):
@@ -262,7 +273,8 @@ def _check_conv2d(lesson, device, seed, shape, kernel, filters, stride=1, paddin
             raise Wrong(f"{what}: shape {y.shape} instead of {want.shape}.\nLikely cause: {cause}")
     same(what, y, want, rtol=1e-9, mistakes=_conv2d_mistakes(x, weight, bias, stride, pairs, groups))
     (dy,) = _draw(seed + 10, y.shape)
-    found = _gradients(what, (y * Tensor(to_device(dy, device))).sum(), tensors)
+    lost = "a function of NumPy's was given Tensors, and made an array without a past. `concatenate` and `pad` are minidl's."
+    found = _gradients(f"{what}: the slopes", (y * Tensor(to_device(dy, device))).sum(), tensors, lost)
     for name, got, slopes in zip(
         ("x", "weight", "bias"), found, _conv2d_gradients(x, weight, dy, stride, pairs, groups), strict=True
     ):
@@ -390,6 +402,16 @@ MUTANTS = [
     Mutant("the function", BACK, "return col2im(gradient, self.shape, self.kernel, self.stride)", "returns an array"),
     Mutant(
         "cut off", BACK, "return Tensor(col2im(gradient.data, self.shape, self.kernel, self.stride))", "is cut off from its past"
+    ),
+    Mutant("no return", BACK, BACK.replace("return ", ""), "Is a `return` missing"),
+    Mutant("not called", BACK, BACK.replace("(gradient)", ""), "Two pairs of brackets"),
+    Mutant("only the patches", "return col2im(columns, shape, kernel, stride)", "return columns", "slopes of the patches"),
+    Mutant(
+        "NumPy's concatenate",
+        "concatenate(towers, axis=3) + bias",
+        "np.concatenate(towers, axis=3) + bias",
+        "an array without a past",
+        cpu_only=True,
     ),
     Mutant("no bias", "concatenate(towers, axis=3) + bias", "concatenate(towers, axis=3)", "the bias is left out"),
     Mutant("no stride", "convolve(seen, own, stride)", "convolve(seen, own, 1)", "`stride` is not handed on"),

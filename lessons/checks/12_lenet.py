@@ -56,13 +56,17 @@ def _images(*shape, seed=0):
 
 def _pair(lesson, x, kernel, stride, device):
     """What `highest` gives: two arrays beside x."""
-    array = to_device(x, device)
+    array = to_device(x.copy(), device)
     got = lesson.highest(array, kernel, stride)
     what = f"highest(x, {kernel}, {stride})"
     is_a(what, got, tuple)
     if len(got) != 2:
         raise Wrong(f"{what}: {len(got)} results instead of two, the maxima and their positions.")
+    if (to_device(array, "cpu") != x).any():
+        raise Wrong(f"{what} has changed x itself. The taps are views: what is written into values[0] is written into x.")
     for name, result in zip(("the maxima", "the positions"), got, strict=True):
+        if not hasattr(result, "ravel"):
+            raise Wrong(f"{what}: {name} are {result!r}, no array. Each window has its own: an array (N, OH, OW, C).")
         if get_array_module(result) is not get_array_module(array):
             raise Wrong(f"{what}: {name} come back in another array library than x. Use `xp`, not `np`.")
     return got
@@ -341,6 +345,12 @@ MUTANTS = [
     ),
     Mutant(
         "assigned", ADD, "        tap[...] = xp.where(position == number, dy, tap)\n", "replaces what an earlier one has sent"
+    ),
+    Mutant(
+        "into the taps",
+        "        best = xp.where(larger, tap, best)\n",
+        "        best[...] = xp.where(larger, tap, best)\n",
+        "has changed x itself",
     ),
     Mutant("not into the picture", ADD, ADD.replace("tap +=", "tap = tap +"), "written into the taps themselves"),
     Mutant("to the whole window", ADD, "        tap += dy\n", "only the one at `position` does"),

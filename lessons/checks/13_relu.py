@@ -28,7 +28,15 @@ def _gradient(f, x, upstream, device):
 
 def check_relu(lesson, device):
     """ReLU.forward: each number, or 0"""
-    y = lesson.ReLU().forward(to_device(X.copy(), device))
+    try:
+        y = lesson.ReLU().forward(to_device(X.copy(), device))
+    except ValueError as error:
+        if "truth value" not in str(error):
+            raise
+        raise Wrong(
+            "relu(x): Python cannot decide whether a whole array is more than 0, in `max` or in an `if`.\n"
+            "xp.maximum(x, 0) compares number by number."
+        ) from None
     mistakes = {
         "that is the minimum: the negative numbers are kept and the positive ones lost.": np.minimum(X, 0),
         "the sign is dropped: a negative number becomes 0, not positive.": np.abs(X),
@@ -232,6 +240,7 @@ STEP = """\
 """
 
 MUTANTS = [
+    Mutant("Python's max", CUT, "        return max(x, 0)\n", "number by number"),
     Mutant("minimum", CUT, CUT.replace("maximum", "minimum"), "that is the minimum"),
     Mutant("absolute value", CUT, "        return xp.abs(x)\n", "the sign is dropped"),
     Mutant("0 or 1", CUT, "        return (x > 0) * 1.0\n", "it should be x itself"),

@@ -65,6 +65,12 @@ def check_window_in_towers(lesson):
     mistakes = {
         "the wall is not seen: `groups` has no effect.": _windows(8, 5, 1),
         "the second tower looks back over the wall into the first.": np.stack([np.array(_windows(8, 5, 1))[:, 0], end], axis=1),
+        "the end of the second tower is that of the first: a tower ends one width after its own beginning.": np.stack(
+            [first, np.minimum(np.arange(8) + 3, 4)], axis=1
+        ),
+        "the end of the tower is counted from channel 0; it should be counted from where the tower begins.": np.stack(
+            [np.array(_windows(8, 5, 1))[:, 0], np.minimum(np.arange(8) + 3, 4)], axis=1
+        ),
         "the first tower looks over the wall into the second.": np.stack([first, np.array(_windows(8, 5, 1))[:, 1]], axis=1),
         "the numbers count from the beginning of the tower; they should count from channel 0.": [
             (a % 4, b - c // 4 * 4) for c, (a, b) in enumerate(right)
@@ -75,11 +81,27 @@ def check_window_in_towers(lesson):
     same("window(c, 9, 3, 3) for c = 0 ... 8", got, _windows(9, 3, 3))
 
 
+def _gradient(output, x, **options):
+    """`grad`, with words for what people's `backward` returns."""
+    try:
+        return grad(output, x, **options)
+    except RuntimeError as error:
+        if "no Tensor" not in str(error):
+            raise
+        raise Wrong(
+            f"{error}.\nIt gets a Tensor and is to return one. `window_sums` is for arrays; the operation is WindowSum(...)(...)."
+        ) from None
+    except ValueError as error:
+        if "do not depend on it" not in str(error):
+            raise
+        raise Wrong("`backward` returns nothing (None). Is a `return` missing?") from None
+
+
 def check_window_sum_backward(lesson, device):
     """WindowSum.backward: a random gradient goes back to those who were seen"""
     x, v = _normal(2, 8, seed=1), _normal(2, 8, seed=2)
-    t = Tensor(x, requires_grad=True)
-    got = grad((lesson.WindowSum(5, 2)(t) * Tensor(v)).sum(), t)
+    t, arrived = Tensor(x, requires_grad=True), Tensor(v, requires_grad=True)
+    got = _gradient((lesson.WindowSum(5, 2)(t) * arrived).sum(), t, create_graph=True)
     mistakes = {
         "the gradient goes back to channel c alone; but c was part of its neighbours' sums, too.": v,
         "the walls are forgotten on the way back: use the same `groups`.": _sums(v, 5, 1),
@@ -88,6 +110,11 @@ def check_window_sum_backward(lesson, device):
         "it is divided by the size of the window: forwards is a sum, not a mean.": _sums(v, 5, 2) / 5,
     }
     same("the gradient of WindowSum(5, 2)", got, _sums(v, 5, 2), mistakes=mistakes)
+    if not got.requires_grad:
+        raise Wrong(
+            "The gradient of WindowSum(5, 2) is right, but it does not know where it came from, and cannot be differentiated again.\n"
+            "Likely cause: it was computed with arrays. The operation of Tensors is WindowSum(...)(...)."
+        )
 
 
 def _forwards(x, size, alpha, beta, k, groups, **changed):
@@ -143,7 +170,7 @@ def check_direct_term(lesson, device):
     """ResponseNorm.backward: alpha = 0 leaves the direct term alone"""
     x, g = _normal(2, 6, seed=4), _normal(2, 6, seed=5)
     t = Tensor(x, requires_grad=True)
-    got = grad((lesson.local_response_norm(t, 3, 0.0, BETA, K) * Tensor(g)).sum(), t)
+    got = _gradient((lesson.local_response_norm(t, 3, 0.0, BETA, K) * Tensor(g)).sum(), t)
     mistakes = {
         "the gradient of b goes back unchanged; but a stands above s ** beta.": g,
         "it is multiplied by s ** beta; it should be divided.": g * K**BETA,
@@ -183,7 +210,7 @@ def check_both_terms(lesson, device):
         "the walls are forgotten in the cross term: hand `groups` on.": with_cross(x * _sums(g * x * power, SIZE, 1)),
     }  # fmt: skip
     t = Tensor(x, requires_grad=True)
-    got = grad((lesson.local_response_norm(t, SIZE, ALPHA, BETA, K, 2) * Tensor(g)).sum(), t)
+    got = _gradient((lesson.local_response_norm(t, SIZE, ALPHA, BETA, K, 2) * Tensor(g)).sum(), t)
     same("the gradient with size 3, alpha 0.7, beta 0.6, k 1.5 and two towers", got, direct + cross, mistakes=mistakes)
 
 
@@ -250,6 +277,9 @@ MUTANTS = [
     Mutant("no wall", "    width = channels // groups\n", "    width = channels\n", "`groups` has no effect"),
     Mutant("over the wall to the left", CUT, CUT.replace("2, tower", "2, 0"), "looks back over the wall"),
     Mutant("back to itself alone", BACK, "return gradient * 1.0", "part of its neighbours' sums"),
+    Mutant("no return", BACK, BACK.replace("return ", ""), "Is a `return` missing"),
+    Mutant("with arrays", BACK, "return Tensor(window_sums(gradient.data, self.size, self.groups))", "cannot be differentiated again"),
+    Mutant("an array", BACK, "return window_sums(gradient.data, self.size, self.groups)", "is for arrays"),
     Mutant("no wall on the way back", BACK, "return WindowSum(self.size, 1)(gradient)", "the same `groups`"),
     Mutant("alpha over n", FORWARD, FORWARD.replace("alpha *", "alpha / size *"), "divided by the size of the window"),
     Mutant("no squares", FORWARD, FORWARD.replace("x * x", "x"), "it should be their squares"),

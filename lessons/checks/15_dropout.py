@@ -47,6 +47,10 @@ def check_mask(lesson, device):
     """Drop.forward: an element is 0, or what it was"""
     x = _spaced(50, 40)
     _, y = _dropped(lesson, x, P)
+    if np.isin(_numpy(y), (0, 1)).all():
+        raise Wrong("Drop(0.2)(x): there is nothing in it but 0 and 1. That is the mask itself; return x times the mask.")
+    if (_numpy(y) < x).all() and np.ptp(_numpy(y) / x) < 1 < 2 * np.ptp(_numpy(y) / x):
+        raise Wrong("Drop(0.2)(x): x was multiplied by the random numbers. Compare them with p: that gives the mask.")
     scales = {"the survivors are scaled here already; Drop drops, and nothing else.": 1 / (1 - P), "p multiplies as well.": P}
     scales["everything is multiplied by 1 - p: that belongs to the test."] = 1 - P
     _kept_or_dropped("Drop(0.2)(x)", _numpy(y), x, scales)
@@ -103,7 +107,12 @@ def check_mask_backwards(lesson, device):
     """Drop.backward: the same mask, a random gradient"""
     x, v = _spaced(20, 10), np.random.default_rng(1).standard_normal((20, 10))
     t, y = _dropped(lesson, x, 0.5)
-    got = _numpy(grad((y * Tensor(v)).sum(), t))
+    try:
+        got = _numpy(grad((y * Tensor(v)).sum(), t))
+    except ValueError as error:
+        if "do not depend on it" not in str(error):
+            raise
+        raise Wrong("The gradient of Drop(0.5): `backward` returns nothing (None). Is a `return` missing?") from None
     if got.shape == v.shape:
         there, passed = _numpy(y) != 0, got != 0
         if passed.all() and np.allclose(got, v):
@@ -321,6 +330,9 @@ MUTANTS = [
         "not those of minidl's generator",
         cpu_only=True,
     ),
+    Mutant("the mask itself", MASK, MASK.replace("x * self.mask", "self.mask"), "the mask itself"),
+    Mutant("random numbers", MASK, MASK.replace("(random >= self.p)", "random"), "by the random numbers"),
+    Mutant("no return", "return gradient * self.mask", "gradient * self.mask", "Is a `return` missing"),
     Mutant("float64", "(random >= self.p).astype(x.dtype)", "(random >= self.p) * 1.0", "Give the mask the dtype of x"),
     Mutant("another mask backwards", "return gradient * self.mask", "return Drop(self.p)(gradient)", "draws another mask"),
     Mutant("no mask backwards", "return gradient * self.mask", "return gradient", "the mask is missing in backward"),

@@ -32,6 +32,7 @@ def check_one_step(lesson):
     new_w, new_v = _paper(W, V, G, RATE, MOMENTUM, DECAY)
     kept, band, push = MOMENTUM * V, DECAY * RATE * W, RATE * G
     mistakes = {
+        "0.0005 stands in the formula, whatever `decay` is.": kept - 0.0005 * RATE * W - push,
         "w and v are returned the other way round: first w, then v.": new_w,
         "the push goes uphill: the slope says where the loss rises.": kept - band + push,
         "the decay has the wrong sign: it draws w towards 0.": kept + band - push,
@@ -39,6 +40,7 @@ def check_one_step(lesson):
         "the decay is not multiplied by the rate.": kept - DECAY * W - push,
         "the decay takes hold of v; it should take hold of w.": kept - DECAY * RATE * V - push,
         "the momentum multiplies everything; it belongs to the old v alone.": MOMENTUM * (V - band - push),
+        "the momentum multiplies the decay as well; it belongs to the old v alone.": MOMENTUM * (V - band) - push,
         "the gradient is multiplied by 1 - momentum; the paper adds it in full.": kept - band - (1 - MOMENTUM) * push,
         "the old v is not multiplied by the momentum.": V - band - push,
         "the old v is missing.": -band - push,
@@ -111,6 +113,11 @@ def _step(optimiser):
         if "read-only" in str(error):
             raise Wrong(
                 "p.data cannot be changed in place (p.data += ...): assign a new array to it, p.data = p.data + ..."
+            ) from error
+        if "shape (2, 2) to a Tensor of shape (2,)" in str(error):
+            raise Wrong(
+                "p.data was given two arrays. paper_update returns two things: the new place and the new velocity.\n"
+                "place, velocity = paper_update(...), and store each where it belongs."
             ) from error
         if "shape" not in str(error):
             raise
@@ -255,6 +262,12 @@ def check_program_optimisers(lesson):
     for optimiser in result:
         is_a("what is in the list", optimiser, lesson.SGD)
     weights, biases = result
+    for p in (*weights.params, *biases.params):
+        if not isinstance(p, Tensor):
+            raise Wrong(
+                f"program_optimisers(net, 0.04): an SGD was given a {type(p).__name__} where it wants a parameter.\n"
+                "for name, p in net.named_parameters(): name is for sorting, p is for the SGD."
+            )
     shapes = [[p.shape for p in optimiser.params] for optimiser in result]
     wanted = [[(3, 3, 3, 4), (16, 5), (5, 2)], [(4,), (5,), (2,)]]
     if shapes == wanted[::-1]:
@@ -338,6 +351,7 @@ MUTANTS = [
         "    v *= momentum\n    v -= decay * rate * w + rate * g\n    return w + v, v\n",
         "works in place",
     ),
+    Mutant("both into the place", STORE, "p.data = paper_update(", "returns two things", cpu_only=True),
     Mutant("velocity forgotten", STORE, "p.data, _ = paper_update(", "forgotten after each step"),
     Mutant("not assigned", STORE, "_, self.velocities[i] = paper_update(", "assign the new place to p.data"),
     Mutant("one velocity", ITS_OWN, ITS_OWN.replace("[i]", "[0]"), "share one velocity"),
@@ -354,6 +368,8 @@ MUTANTS = [
     Mutant("rate inside", OUTSIDE, UPDATE, "the paper's form"),
     Mutant("no rate", OUTSIDE, OUTSIDE.replace("rate * v", "v"), "step is not multiplied by the rate"),
     Mutant("outside, uphill", OUTSIDE, OUTSIDE.replace("w - rate", "w + rate"), "goes uphill"),
+    Mutant("the paper's numbers", UPDATE, UPDATE.replace("decay * rate", "0.0005 * rate"), "whatever `decay` is"),
+    Mutant("names", "weights = [p for name", "weights = [name for name", "an SGD was given a str"),
     Mutant("biases decay", BOTH, BOTH.replace(", weight_decay=0.0", ""), "as the paper's text has it"),
     Mutant("biases as slow", BOTH, BOTH.replace("2 * lr", "lr"), "as fast as the weights"),
     Mutant("biases first", BOTH, "return [SGD(biases, 2 * lr, weight_decay=0.0), SGD(weights, lr)]", "biases come first"),

@@ -131,7 +131,7 @@ def check_signal_through(lesson, device):
     is_a("signal_through(model, images)", rows, list)
     if len(rows) != 4:
         raise Wrong(f"signal_through of a model of four layers: {len(rows)} entries. There should be one for each layer.")
-    if not all(isinstance(row, tuple) and len(row) == 3 and isinstance(row[0], str) for row in rows):
+    if not all(isinstance(row, (tuple, list)) and len(row) == 3 and isinstance(row[0], str) for row in rows):
         raise Wrong("signal_through: each entry should be a tuple (name, size, share).")
     if [row[0] for row in rows] != ["fc1", "relu1", "drop", "fc2"]:
         raise Wrong(f"signal_through: the names are {', '.join(row[0] for row in rows)} instead of fc1, relu1, drop, fc2.")

@@ -188,6 +188,10 @@ def check_relative_step(lesson):
         "it is divided by the weights after the step.": size(change) / size(after),
         "that compares the sizes of the weights; take the size of their difference.": size(after) / size(before),
         "that is the difference of the sizes; take the size of the difference.": (size(after) - size(before)) / size(before),
+        "that is the difference of the sizes; take the size of the difference, all_weights - all_weights.": abs(
+            size(after) - size(before)
+        )
+        / size(before),
         "each change is divided by its own weight, and small weights count most; divide the two sizes.": size(change / before),
         "it is upside down.": size(before) / size(change),
     }

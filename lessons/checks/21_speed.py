@@ -257,23 +257,6 @@ def check_whole_convolution(lesson):
 # The GPU
 
 
-def check_blocks(lesson):
-    """blocks_for: rounded up"""
-    sizes = [1, 4, 5, 8, 9]
-    got = [lesson.blocks_for(size, 4) for size in sizes]
-    mistakes = {
-        "rounded down: the last elements have no thread.": [size // 4 for size in sizes],
-        "one block too many where it comes out even.": [size // 4 + 1 for size in sizes],
-        "rounded to the nearest, and 1 element in the last block is too few.": [round(size / 4) for size in sizes],
-    }
-    same("blocks_for(size, 4) for size = 1, 4, 5, 8, 9", got, [1, 1, 2, 2, 3], mistakes=mistakes)
-    if not all(isinstance(n, (int, np.integer)) for n in got):
-        raise Wrong("blocks_for: a number of blocks is an integer; `/` makes a float, and `//` an integer.")
-    big = 2**53 + 1
-    if lesson.blocks_for(big, 1) != big:
-        raise Wrong(f"blocks_for({big}, 1): off by one, since a float does not have that many digits. Stay with integers: `//`.")
-
-
 def _run_kernel(lesson, y, bias, device, blocks=None, threads=8):
     """y after the learner's kernel: thread by thread, and then on the GPU. A kernel that leaves its array never gets there."""
     source = lesson.bias_relu_source()
@@ -717,11 +700,6 @@ HINTS = {
         "futures = pool.submit(share, worker) for worker = 0 ... workers - 1; then .result() of each.",
         "        futures = [pool.submit(...) for worker in range(...)]\n        for future in futures:\n            ...",
     ),
-    "blocks_for": (
-        "`//` rounds down. What must be added to `size` so that every number with a remainder gets over the next multiple?",
-        "(size + threads - 1) // threads: 4 elements stay 1 block of 4, since 7 // 4 is 1; 5 make 2, since 8 // 4 is 2.",
-        "    return (size + ...) // threads",
-    ),
     "bias_relu_source": (
         "Begin with the body of `relu` above. Only the line with `y[i] =` changes; keep the sum in a variable of type float.",
         "The channels lie side by side, so the channel of element i is the remainder i % channels. NaN <= 0 is false: so ask `<= 0`.",
@@ -794,8 +772,6 @@ MUTANTS = [
         "nobody heard of it",
     ),
     Mutant("one worker", FUTURES, FUTURES.replace("range(workers)", "range(1)"), "only one of the workers"),
-    Mutant("rounded down", "return (size + threads - 1) // threads", "return size // threads", "rounded down"),
-    Mutant("one block more", "return (size + threads - 1) // threads", "return size // threads + 1", "one block too many"),
     Mutant("no guard", "    if (i < size) {\n        float sum", "    {\n        float sum", "Is `if \\(i < size\\)` missing"),
     Mutant(
         "one element too far",

@@ -22,6 +22,10 @@ from lessons.runner.workbook import Workbook
 from minidl import data, nn, optim, plots
 
 SIZE, WIDTH, BATCH, RATE = 64, 0.25, 50, 0.01
+ABOUT = (
+    "The network is a quarter as wide as that of 2012 and looks at 5,000 photographs of ten kinds, enlarged to 64 pixels; its first "
+    "weights follow He (lesson 17). A loss of 2.30 is that of guessing. An epoch takes some 10 to 20 seconds on two cores; Ctrl-C ends it."
+)
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,17 @@ PARTS = (
 
 def find_parts(workbook: Workbook) -> Iterator[tuple[Part, Any, str]]:
     """(part, the learner's module or None, whose it is and why), one after the other, as their checks end."""
+    own: set[str] = set()
     for part in PARTS:
         lesson = COURSE[part.lesson]
         path = workbook.path(lesson)
-        if not path.exists():
-            yield part, None, f"minidl's: lesson {part.lesson} is not started"
-            continue
-        wrong = [event for event in findings(lesson, path, whole=False) if event.kind not in ("begin", "ok")]
-        if wrong:
-            yield part, None, f"minidl's: `check {part.lesson}` does not pass"
-        else:
+        if path.exists() and all(event.kind in ("begin", "ok") for event in findings(lesson, path, whole=False)):
+            own.add(part.title)
             yield part, defined(path.read_text(encoding="utf-8"), str(path), f"lesson_{part.lesson:02}")[0], "yours"
+            continue
+        why = f"`check {part.lesson}` does not pass" if path.exists() else f"lesson {part.lesson} is not started"
+        around = part.title == "convolution" and "im2col" in own  # see `operations`
+        yield part, None, f"the lesson's with your im2col: {why}" if around else f"minidl's: {why}"
 
 
 def operations(modules: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,12 +181,16 @@ def trained(modules: Mapping[str, Any], epochs: int, device: str, folder: Path) 
 
 def in_words(error: Exception, workbook: Workbook) -> str:
     """What the learner's code raised, with the learner's own line; where it is in none of the learner's files, `error` itself."""
-    traceback, found = error.__traceback__, None
-    while traceback is not None:
-        path = Path(traceback.tb_frame.f_code.co_filename)
-        if path.parent == workbook.folder:
-            found = path
-        traceback = traceback.tb_next
-    if found is None:
+    found = [path for path in _files(error) if path.parent == workbook.folder]
+    if not found:
         raise error
-    return f"In {found.name}, {explain(error, str(found), found.read_text(encoding='utf-8').splitlines())}"
+    return f"In {found[-1].name}, {explain(error, str(found[-1]), found[-1].read_text(encoding='utf-8').splitlines())}"
+
+
+def _files(error: BaseException) -> list[Path]:
+    """Those whose lines led to `error`, and then those that led to its cause: minidl raises errors of operations again."""
+    found, traceback = [], error.__traceback__
+    while traceback is not None:
+        found.append(Path(traceback.tb_frame.f_code.co_filename))
+        traceback = traceback.tb_next
+    return found + (_files(error.__cause__) if error.__cause__ is not None else [])

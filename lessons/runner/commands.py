@@ -318,7 +318,7 @@ def assemble(workbook: Workbook, epochs: int, device: str) -> int:
         print(f"  {part.title:<24} {colour(whose, 'green' if module is not None else 'grey')}", flush=True)
         if module is not None:
             modules[part.title] = module
-    print(wrapped(f"\n{len(modules)} of {len(assembly.PARTS)} parts are yours. Ctrl-C ends the training.\n"))
+    print(wrapped(f"\n{len(modules)} of {len(assembly.PARTS)} parts are yours. {assembly.ABOUT}\n"))
     try:
         for line in assembly.trained(modules, epochs, device, workbook.folder):
             print(line, flush=True)

@@ -213,7 +213,7 @@ def _said(error: BaseException) -> str:
 def _meaning(error: BaseException) -> str:
     said = str(error)
     if isinstance(error, (AttributeError, TypeError)) and "NoneType" in said:
-        return "Something is None here: does a function lack its `return`?"
+        return "Something is None here: does a function lack its `return`, or has no gradient arrived yet?"
     if isinstance(error, TypeError) and "argument" in said:
         return "It is called with other arguments than it takes."
     if "setting an array element with a sequence" in said:
@@ -222,7 +222,9 @@ def _meaning(error: BaseException) -> str:
         return "`if`, `and`, `or`, `not` ask one question; an array has many answers. Use &, |, ~, or .any() and .all()."
     if "does not support ufuncs" in said:
         return "A Tensor came where NumPy wants an array: use the Tensor's own operations, or its array."
-    if isinstance(error, ValueError) and ("shape" in said or "dimension" in said or "broadcast" in said):
+    if "matmul" in said and "mismatch" in said:
+        return "In a product a @ b, a must have as many columns as b has rows. Print both shapes just before this line."
+    if isinstance(error, ValueError) and any(word in said for word in ("mismatch", "dimension", "broadcast", "cannot reshape")):
         return "The shapes do not fit together. Print them just before this line."
     return next((words for kind, words in _MEANINGS.items() if isinstance(error, kind)), "")
 

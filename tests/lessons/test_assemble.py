@@ -89,16 +89,32 @@ def workbook(tmp_path, monkeypatch):
 
 def test_whose_is_what(workbook, capsys):
     workbook.path(COURSE[13]).write_text(COURSE[13].text)
+    workbook.path(COURSE[10]).write_text(COURSE[10].text)
     workbook.path(COURSE[14]).write_text("window = 5\n")
     assert commands.main(["assemble", "--epochs", "1"]) == 0
     text = capsys.readouterr().out
     assert "  ReLU                     yours\n" in text
     assert "  response normalisation   minidl's: `check 14` does not pass\n" in text
+    assert "  im2col                   yours\n" in text
+    assert "  convolution              the lesson's with your im2col: lesson 11 is not started\n" in text
     assert "  dropout                  minidl's: lesson 15 is not started\n" in text
     assert "\nepoch  1   loss 2." in text or "\nepoch  1   loss 3." in text
     assert all(len(line) < 80 for line in text.splitlines())
     for name in ("curves", "kernels"):
         assert (workbook.folder / f"alexnet_{name}.png").stat().st_size > 5000
+
+
+def test_an_exception_behind_an_operation_names_the_file_in_which_it_was_raised(workbook, capsys):
+    """im2col runs inside the convolution, that inside a Function: the line that failed is behind both."""
+    text = COURSE[10].text
+    begin = text.index("def im2col(")
+    end = text.index('"""', text.index('"""', begin) + 3) + 3
+    trap = text[:end] + "\n    if x.shape[-1] == 12:\n        return x @ x[:0]" + text[end:]
+    workbook.path(COURSE[10]).write_text(trap)
+    workbook.path(COURSE[11]).write_text(COURSE[11].text)
+    assert commands.main(["assemble", "--epochs", "1"]) == 1
+    line = trap.splitlines().index("        return x @ x[:0]") + 1
+    assert f"In 10_im2col.py, line {line}, in im2col:\n    return x @ x[:0]\n" in capsys.readouterr().out
 
 
 def test_an_exception_in_training_names_the_learners_line(workbook, capsys):

@@ -48,8 +48,9 @@ def started(request, tmp_path_factory):
         return result, folder
 
     asked = [item.callspec.params["lesson"] for item in request.session.items if "runs" in getattr(item, "fixturenames", ())]
-    with ThreadPoolExecutor(1) as pool:
-        yield {lesson: pool.submit(run, lesson) for lesson in sorted(set(asked), key=lambda lesson: lesson.number)}
+    pool = ThreadPoolExecutor(1)
+    yield {lesson: pool.submit(run, lesson) for lesson in sorted(set(asked), key=lambda lesson: lesson.number)}
+    pool.shutdown(cancel_futures=True)  # nobody waits for what nobody looks at, when the tests end early
 
 
 @pytest.fixture
