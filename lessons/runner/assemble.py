@@ -62,7 +62,7 @@ def find_parts(workbook: Workbook) -> Iterator[tuple[Part, Any, str]]:
             continue
         why = f"`check {part.lesson}` does not pass" if path.exists() else f"lesson {part.lesson} is not started"
         around = part.title == "convolution" and "im2col" in own  # see `operations`
-        yield part, None, f"the lesson's with your im2col: {why}" if around else f"minidl's: {why}"
+        yield part, None, f"the lesson's, your im2col: {why}" if around else f"minidl's: {why}"
 
 
 def operations(modules: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_whose_is_what(workbook, capsys):
     assert "  ReLU                     yours\n" in text
     assert "  response normalisation   minidl's: `check 14` does not pass\n" in text
     assert "  im2col                   yours\n" in text
-    assert "  convolution              the lesson's with your im2col: lesson 11 is not started\n" in text
+    assert "  convolution              the lesson's, your im2col: lesson 11 is not started\n" in text
     assert "  dropout                  minidl's: lesson 15 is not started\n" in text
     assert "\nepoch  1   loss 2." in text or "\nepoch  1   loss 3." in text
     assert all(len(line) < 80 for line in text.splitlines())
