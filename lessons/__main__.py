@@ -8,13 +8,13 @@ if not __package__:  # started as a folder: Python has put lessons/ on its path,
     sys.path[0] = str(ROOT)
 
 try:
-    import minidl  # noqa: F401
+    from lessons.runner.commands import main
+except KeyboardInterrupt:
+    sys.exit("stopped")
 except ImportError as error:
     sys.exit(
         f"The lessons need minidl, which this Python cannot import:\n    {error}\n"
         f"Install it (best in a virtual environment) and try again:\n    {sys.executable} -m pip install -e {ROOT}"
     )
-
-from lessons.runner.commands import main  # noqa: E402
 
 sys.exit(main())

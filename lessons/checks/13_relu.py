@@ -201,6 +201,28 @@ def check_guess_before_step(lesson):
         same(f"train_pass at rate {rate:g}", got, _pass(rate)[0], mistakes={late: _pass(rate, after=True)[0]})
 
 
+def check_passes(lesson):
+    """train_pass: so many passes until all guesses are right"""
+    images, labels = _data()
+
+    def passes(train_pass):
+        model = _model()
+        optimizer, rng = optim.SGD(model.parameters(), lr=0.5), np.random.default_rng(6)
+        return next((n for n in range(1, 50) if train_pass(model, optimizer, images, labels, rng, BATCH) == 0), 50)
+
+    def reference(model, optimizer, images, labels, rng, batch):
+        wrong = 0
+        for chosen in rng.permutation(N).reshape(-1, batch):
+            logits = model(Tensor(images[chosen]))
+            wrong += int((logits.numpy().argmax(axis=1) != labels[chosen]).sum())
+            optimizer.zero_grad()
+            F.cross_entropy(logits, labels[chosen]).backward()
+            optimizer.step()
+        return wrong / N
+
+    same("the passes until none of 12 guesses is wrong, at rate 0.5", passes(lesson.train_pass), passes(reference))
+
+
 HINTS = {
     "ReLU.forward": (
         "Compare each number with 0 and take the larger. NumPy and CuPy have one function for that.",

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 import minidl.functional as F
-from lessons.checking import Mutant, Wrong, is_a, same
+from lessons.checking import Mutant, Wrong, at_most, is_a, same
 from minidl import Tensor, nn, optim
 from minidl.backend import to_device
 
@@ -75,6 +75,19 @@ def check_goal(lesson, device):
     goal = _trace(20)[9] + 1e-4
     losses = lesson.overfit(model, to_device(x, device), labels, optimizer, 20, goal)
     same(f"the number of steps until the loss is below {goal:.3f}", len(losses), 10)
+
+
+def check_from_guessing_to_nothing(lesson, device):
+    """overfit: from ln(classes) to near 0"""
+    model = nn.Linear(8, 3, bias=False)
+    model.weight.data = np.zeros((8, 3))
+    x = np.random.default_rng(12).standard_normal((6, 8)).astype(np.float32)  # six inputs of eight numbers can all be told apart
+    optimizer = optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    losses = lesson.overfit(model, to_device(x, device), np.array([0, 2, 1, 1, 0, 2]), optimizer, 200)
+    same("the first loss of a model that knows nothing of 3 classes", losses[0], math.log(3), rtol=1e-5)
+    at_most(
+        "the last loss", losses[-1], 0.01, "The model can learn these six by heart; something in the step keeps it from that."
+    )
 
 
 def check_left_gradients(lesson):

@@ -6,8 +6,11 @@ operations. It is a quarter as wide as that of 2012 and sees the embedded images
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,16 +19,20 @@ from typing import Any
 import minidl
 import minidl.functional as F
 from lessons.runner.course import COURSE
-from lessons.runner.examine import defined, explain
+from lessons.runner.examine import Printed, Watch, defined, explain
 from lessons.runner.process import findings
+from lessons.runner.source import ENCODING
+from lessons.runner.terminal import wrapped
 from lessons.runner.workbook import Workbook
-from minidl import data, nn, optim, plots
+from minidl import Tensor, data, nn, optim, plots
+from minidl.backend import get_array_module
 
-SIZE, WIDTH, BATCH, RATE = 64, 0.25, 50, 0.01
+SIZE, WIDTH, BATCH, RATE = 64, 0.25, 50, 0.01  # pixels, of the channels of 2012, images, of the learning
 ABOUT = (
     "The network is a quarter as wide as that of 2012 and looks at 5,000 photographs of ten kinds, enlarged to 64 pixels; its first "
     "weights follow He (lesson 17). A loss of 2.30 is that of guessing. An epoch takes some 10 to 20 seconds on two cores; Ctrl-C ends it."
 )
+STEP_SECONDS = 60.0  # that a step of the training may take
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class Part:
     title: str
     lesson: int
     names: tuple[str, ...]
+    otherwise: str = "minidl"  # whose is taken where the learner's does not pass
 
 
 PARTS = (
@@ -46,23 +54,24 @@ PARTS = (
     Part("response normalisation", 14, ("local_response_norm",)),
     Part("dropout", 15, ("dropout",)),
     Part("SGD with momentum", 16, ("SGD",)),
-    Part("the network", 19, ("alexnet",)),
+    Part("the network", 19, ("alexnet",), otherwise="the lesson"),
 )
 
 
 def find_parts(workbook: Workbook) -> Iterator[tuple[Part, Any, str]]:
     """(part, the learner's module or None, whose it is and why), one after the other, as their checks end."""
-    own: set[str] = set()
+    own: set[str] = set()  # titles
     for part in PARTS:
         lesson = COURSE[part.lesson]
         path = workbook.path(lesson)
         if path.exists() and all(event.kind in ("begin", "ok") for event in findings(lesson, path, whole=False)):
             own.add(part.title)
-            yield part, defined(path.read_text(encoding="utf-8"), str(path), f"lesson_{part.lesson:02}")[0], "yours"
+            module, _ = defined(path.read_text(encoding=ENCODING), str(path), f"lesson_{part.lesson:02}", keep=part.names)
+            yield part, module, "yours"
             continue
         why = f"`check {part.lesson}` does not pass" if path.exists() else f"lesson {part.lesson} is not started"
         around = part.title == "convolution" and "im2col" in own  # see `operations`
-        yield part, None, f"the lesson's, your im2col: {why}" if around else f"minidl's: {why}"
+        yield part, None, f"{'the lesson' if around else part.otherwise}'s: {why}"
 
 
 def operations(modules: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,14 +81,40 @@ def operations(modules: Mapping[str, Any]) -> dict[str, Any]:
     convolution yet gets that of the lesson's worked version around it.
     """
     own = {name: getattr(modules[part.title], name) for part in PARTS if part.title in modules for name in part.names}
+    own |= {name: _watched(name, own[name]) for name in own.keys() & GIVE_TENSORS}
     if "im2col" in own:
-        convolution = modules.get("convolution")
+        convolution: Any = modules.get("convolution")
         if convolution is None:
             lesson = COURSE[11]
             convolution = defined(lesson.text, str(lesson.path), "lesson_11")[0]
-            own["conv2d"] = convolution.conv2d
+            own["conv2d"] = _watched("conv2d", convolution.conv2d)
         convolution.im2col, convolution.col2im = own["im2col"], own["col2im"]
     return own
+
+
+class Odd(Exception):
+    """A part gave something that it should not; the message says which and what."""
+
+
+GIVE_TENSORS = {"conv2d", "max_pool2d", "relu", "local_response_norm", "dropout", "cross_entropy"}
+
+
+def _watched(name: str, operation: Callable[..., Any]) -> Callable[..., Tensor]:
+    """The learner's operation; what it gives is looked at, since the checks have only seen small inputs."""
+
+    def call(x: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        y = operation(x, *arguments, **named)
+        if not isinstance(y, Tensor):
+            raise Odd(f"Your `{name}` gave {type(y).__name__} instead of a Tensor, for an input of shape {x.shape}.")
+        if y.dtype != x.dtype:
+            raise Odd(f"Your `{name}` made {y.dtype} of {x.dtype}: everything behind it would be slower, and not the same.")
+        if not bool(get_array_module(y.data).isfinite(y.data).all()):
+            raise Odd(
+                f"Your `{name}` gave NaN or infinity, for an input of shape {x.shape}: a division by 0, or a step too large?"
+            )
+        return y
+
+    return call
 
 
 def layers_of(own: Mapping[str, Callable[..., Any]]) -> SimpleNamespace:
@@ -134,57 +169,89 @@ def trained(modules: Mapping[str, Any], epochs: int, device: str, folder: Path) 
 
     Yields a line for every epoch, and leaves two pictures in `folder`.
     """
+    folder.mkdir(exist_ok=True)
     minidl.manual_seed(0)
     own = operations(modules)
-    train_set, test_set = data.EmbeddedCIFAR10(), data.EmbeddedCIFAR10(train=False)
-    model = network(own, len(train_set.classes))
+    parts = _images(device)
+    classes = len(data.EmbeddedCIFAR10(train=False).classes)
+    model = network(own, classes).to(device)
     cross_entropy = own.get("cross_entropy", F.cross_entropy)
-    colour = train_set.images.mean((0, 1, 2))
-    transform = data.Compose(
-        [data.Mirror(), data.Resize(SIZE), data.SubtractMean(colour), data.Scale(1 / train_set.images.std())]
-    )
-    still = data.Compose(transform.transforms[1:])
-    batches = data.DataLoader(train_set, BATCH, shuffle=True, transform=transform, device=device)
-    tests = data.DataLoader(test_set, 2 * BATCH, transform=still, device=device)
-    model.to(device)
     optimizer = own.get("SGD", optim.SGD)(model.parameters(), lr=RATE, momentum=0.9, weight_decay=0.0005)
-    metrics = []
-    for epoch in range(1, epochs + 1):
-        begin, figures = time.perf_counter(), {}
-        for part, loader in (("train", batches), ("test", tests)):
-            model.train(part == "train")
-            losses, right = 0.0, 0
-            for images, labels in loader:
-                if part == "train":
-                    logits = model(images)
-                    loss = cross_entropy(logits, labels)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                else:
-                    with minidl.no_grad():
-                        logits = model(images)
-                        loss = cross_entropy(logits, labels)
-                losses += float(loss) * len(labels)
-                right += int((logits.numpy().argmax(axis=1) == labels.numpy()).sum())
-            figures |= {f"{part}_loss": losses / len(loader.dataset), f"{part}_accuracy": right / len(loader.dataset)}
-        metrics.append({"epoch": epoch, "lr": RATE, **figures})
-        yield (
-            f"epoch {epoch:>2}   loss {figures['train_loss']:.3f}, test {figures['test_loss']:.3f}   "
-            f"right {figures['train_accuracy']:.1%}, test {figures['test_accuracy']:.1%}   "
-            f"{time.perf_counter() - begin:.0f} s"
-        )
-        folder.mkdir(exist_ok=True)
-        plots.curves(metrics, len(train_set.classes), folder / "alexnet_curves.png")
-        plots.kernels(next(iter(model.parameters())).numpy(), folder / "alexnet_kernels.png", towers=2)
+    watch = Watch(_too_slow, folder)
+
+    def step(images: Tensor, labels: Tensor, learn: bool) -> tuple[float, int]:
+        """(sum of the losses, how many are right)."""
+        watch.begin(STEP_SECONDS)
+        model.train(learn)
+        with redirect_stdout(Printed()), nullcontext() if learn else minidl.no_grad():
+            logits = model(images)
+            loss = cross_entropy(logits, labels)
+            if learn:
+                optimizer.zero_grad()
+                loss.backward()
+                _look_at_gradients(model)
+                optimizer.step()
+        return float(loss) * len(labels), int((logits.numpy().argmax(axis=1) == labels.numpy()).sum())
+
+    metrics: list[dict[str, float]] = []
+    watch.start()
+    try:
+        for epoch in range(1, epochs + 1):
+            begin = time.perf_counter()
+            found: dict[str, float] = {"epoch": epoch, "lr": RATE}
+            for part, loader in parts.items():
+                done = [step(images, labels, learn=part == "train") for images, labels in loader]
+                sums = [sum(column) / len(loader.dataset) for column in zip(*done, strict=True)]
+                found |= {f"{part}_loss": sums[0], f"{part}_accuracy": sums[1]}
+            watch.begin(float("inf"))
+            metrics.append(found)
+            yield _line(found, time.perf_counter() - begin)
+            plots.curves(metrics, classes, folder / "alexnet_curves.png")
+            plots.kernels(next(iter(model.parameters())).numpy(), folder / "alexnet_kernels.png", towers=2)
+    finally:
+        watch.over.set()
 
 
-def in_words(error: Exception, workbook: Workbook) -> str:
-    """What the learner's code raised, with the learner's own line; where it is in none of the learner's files, `error` itself."""
+def _images(device: str) -> dict[str, data.DataLoader]:
+    """The embedded images in batches, "train" and "test": enlarged, their mean colour taken off, with a variance of 1."""
+    train_set, test_set = data.EmbeddedCIFAR10(), data.EmbeddedCIFAR10(train=False)
+    still: list[Any] = [
+        data.Resize(SIZE),
+        data.SubtractMean(train_set.images.mean((0, 1, 2))),
+        data.Scale(1 / train_set.images.std()),
+    ]
+    return {
+        "train": data.DataLoader(train_set, BATCH, shuffle=True, transform=data.Compose([data.Mirror(), *still]), device=device),
+        "test": data.DataLoader(test_set, 2 * BATCH, transform=data.Compose(still), device=device),
+    }
+
+
+def _line(found: Mapping[str, float], seconds: float) -> str:
+    return (
+        f"epoch {found['epoch']:>2}   loss {found['train_loss']:.3f}, test {found['test_loss']:.3f}   "
+        f"right {found['train_accuracy']:.1%}, test {found['test_accuracy']:.1%}   {seconds:.0f} s"
+    )
+
+
+def _look_at_gradients(model: nn.Module) -> None:
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    if without:
+        raise Odd(f"No gradient has arrived at {', '.join(without)}: the `backward` of a part that comes later gives none.")
+
+
+def _too_slow(words: str) -> None:
+    print("\n" + wrapped(words), file=sys.__stdout__, flush=True)
+    os._exit(1)
+
+
+def in_words(error: BaseException, workbook: Workbook) -> str:
+    """What the learner's parts raised, with the learner's own line where there is one."""
     found = [path for path in _files(error) if path.parent == workbook.folder]
+    if isinstance(error, Odd):
+        return str(error)
     if not found:
-        raise error
-    return f"In {found[-1].name}, {explain(error, str(found[-1]), found[-1].read_text(encoding='utf-8').splitlines())}"
+        return f"The parts do not go together; what came from one did not suit the next:\n{type(error).__name__}: {error}"
+    return f"In {found[-1].name}, {explain(error, str(found[-1]), found[-1].read_text(encoding=ENCODING).splitlines())}"
 
 
 def _files(error: BaseException) -> list[Path]:

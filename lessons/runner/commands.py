@@ -24,6 +24,7 @@ HINT_KINDS = ("the idea", "the formula", "nearly the code")
 MARKS = {"ok": "green", "open": "yellow"}  # and in all other cases
 WRONG = "red"
 POLL = 0.3  # seconds between two looks at a watched file
+LONGEST = 3600  # seconds that a check may be given
 
 
 class Refused(Exception):
@@ -154,8 +155,8 @@ def start(lesson: Lesson, workbook: Workbook) -> int:
 
 def check(lesson: Lesson, workbook: Workbook, devices: Sequence[str], seconds: float, watch: bool) -> int:
     path = _started(lesson, workbook)
-    if not seconds > 0:
-        raise Refused(f"--seconds must be more than 0, not {seconds:g}.")
+    if not 0 < seconds <= LONGEST:
+        raise Refused(f"--seconds must be more than 0, and at most {LONGEST}, which is an hour; not {seconds:g}.")
     for device in devices:
         _there_is(device)
     while True:
@@ -206,7 +207,8 @@ def _check_once(lesson: Lesson, workbook: Workbook, path: Path, devices: Sequenc
     if any(event.kind != "ok" for event in found):
         if good and found[-1].kind not in ("slow", "crashed"):  # after these two nobody knows how many were to come
             print(f"{good} of {good + sum(e.kind in ('wrong', 'open', 'later') for e in found)} checks pass. ", end="")
-        print(f"A hint: `{PROGRAM} hint {lesson.number}`" if found[0].kind != "syntax" else "Mend this first.")
+        no_hint = any(event.kind in ("syntax", "stopped") for event in found)
+        print("Mend this first." if no_hint else f"A hint: `{PROGRAM} hint {lesson.number}`")
         return False
     workbook.note_pass(lesson)
     print(colour(f"All {good} checks pass.", "green"))
@@ -265,7 +267,7 @@ def hint(lesson: Lesson, workbook: Workbook) -> int:
 
 def solution(lesson: Lesson, workbook: Workbook) -> int:
     path = workbook.path(lesson)
-    own = path.read_text(encoding="utf-8", errors="replace") if path.exists() else source.with_holes(lesson.text)
+    own = path.read_text(encoding=source.ENCODING, errors="replace") if path.exists() else source.with_holes(lesson.text)
     changes = list(
         difflib.unified_diff(
             own.splitlines(), source.worked(lesson.text).splitlines(), "yours", "the worked version", "", "", 2, ""
@@ -318,11 +320,11 @@ def assemble(workbook: Workbook, epochs: int, device: str) -> int:
         print(f"  {part.title:<24} {colour(whose, 'green' if module is not None else 'grey')}", flush=True)
         if module is not None:
             modules[part.title] = module
-    print(wrapped(f"\n{len(modules)} of {len(assembly.PARTS)} parts are yours. {assembly.ABOUT}\n"))
+    print(wrapped(f"\n{len(modules)} of {len(assembly.PARTS)} parts are yours. {assembly.ABOUT}") + "\n")
     try:
         for line in assembly.trained(modules, epochs, device, workbook.folder):
             print(line, flush=True)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         print(wrapped(assembly.in_words(error, workbook)))
         return 1
     pictures = [workbook.folder / f"alexnet_{name}.png" for name in ("curves", "kernels")]

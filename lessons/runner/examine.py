@@ -13,11 +13,12 @@ import ast
 import io
 import json
 import os
+import re
 import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from inspect import signature
@@ -79,12 +80,13 @@ def examine(
     """Check the file whose content is `text`. path: what it is called in messages; whole: run all of it when the checks pass."""
     lines = text.splitlines()
     try:
+        compile(text, path, "exec")  # it sees more than `ast.parse`: a `return` outside of a function
         tree = ast.parse(text, path)
     except (SyntaxError, ValueError) as error:
-        yield Event("syntax", text=_syntax(error))
+        yield Event("syntax", text=_syntax(error, lines))
         return
     yield Event("begin", PARTS)
-    module, raised = defined(text, path)
+    module, raised = defined(text, path, keep={hole.partition(".")[0] for hole in checks.HINTS})
     answers = Answers(vars(module), ["Your file stops here:\n" + explain(error, path, lines) for error in raised])
     kinds = set()
     for check in check_functions(checks):
@@ -99,15 +101,17 @@ def examine(
             yield event
     if whole and kinds <= {"ok"}:
         yield Event("begin", WHOLE)
-        error = _run(tree.body, path, _module(path))
-        if error is not None:
-            yield Event("stopped", WHOLE, explain(error, path, lines))
+        ended = _run(tree.body, path, _module(path))
+        if ended is not None:
+            yield Event("stopped", WHOLE, explain(ended, path, lines))
 
 
-def defined(text: str, path: str, name: str = "lesson") -> tuple[types.ModuleType, list[BaseException]]:
-    """A module with what the file defines, and what its definitions raised."""
+def defined(
+    text: str, path: str, name: str = "lesson", keep: Collection[str] = ()
+) -> tuple[types.ModuleType, list[BaseException]]:
+    """A module with what the file defines, and what its definitions raised. keep: see `source.definitions`."""
     module = _module(path, name)
-    raised = [_run([statement], path, module) for statement in source.definitions(ast.parse(text, path))]
+    raised = [_run([statement], path, module) for statement in source.definitions(ast.parse(text, path), keep)]
     return module, [error for error in raised if error is not None]
 
 
@@ -121,7 +125,7 @@ def _module(path: str, name: str = "lesson") -> types.ModuleType:
 def _run(body: list[ast.stmt], path: str, module: types.ModuleType) -> BaseException | None:
     """Run statements of the learner's; what they raise."""
     try:
-        with redirect_stdout(_Printed()):
+        with redirect_stdout(Printed()):
             exec(compile(ast.Module(body, []), path, "exec"), vars(module))
     except KeyboardInterrupt:
         raise
@@ -131,7 +135,7 @@ def _run(body: list[ast.stmt], path: str, module: types.ModuleType) -> BaseExcep
 
 
 def _check(check: Callable[..., None], device: str, title: str, answers: Answers, path: str, lines: list[str]) -> Event:
-    printed = _Printed()
+    printed = Printed()
     minidl.manual_seed(0)
     try:
         with redirect_stdout(printed), minidl.default_device(device) if device else nullcontext():
@@ -148,7 +152,7 @@ def _check(check: Callable[..., None], device: str, title: str, answers: Answers
     return Event("ok", title)
 
 
-class _Printed(io.StringIO):
+class Printed(io.StringIO):
     """What the learner's code prints, up to a limit: it may print in an endless loop."""
 
     def write(self, text: str) -> int:
@@ -196,22 +200,42 @@ def explain(error: BaseException, path: str, lines: list[str]) -> str:
     said = _said(error)
     frames = _frames(error, path)
     if frames:
-        return f"{place(*frames[-1], lines)}\n{said}\n{_meaning(error)}".strip()
+        return f"{place(*frames[-1], lines)}\n{said}\n{_left_out(error, lines) or _meaning(error)}".strip()
+    called = re.match(r"(?:\w+\.)*(\w+)\(\) ", str(error)) if isinstance(error, TypeError) else None
+    for number, line in enumerate(lines, 1):
+        if called and re.match(rf"\s*def {called[1]}\b", line):  # it was called, and did not even begin
+            return f"{place(number, '<module>', lines)}\n{said}\n{_meaning(error)}"
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
-    where = f" ({Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno})" if last else ""
+    file = Path(last.tb_frame.f_code.co_filename) if last else Path()
+    where = "" if last is None or file.parent.name == "checks" else f" ({file.name}, line {last.tb_lineno})"
     return f"The check could not go on with what your code gave it{where}:\n{said}\n{_meaning(error)}".strip()
 
 
+def _left_out(error: BaseException, lines: list[str]) -> str:
+    """Where the name that is missing is given a value, by something that only runs after the checks."""
+    given = source.left_out(ast.parse("\n".join(lines))) if isinstance(error, NameError) else {}
+    if getattr(error, "name", None) not in given:
+        return ""
+    return (
+        f"Line {given[error.name]} gives it a value, but it uses functions of this file, and such lines run only after the checks. "  # type: ignore[attr-defined]
+        "Move it into the function that needs it."
+    )
+
+
 def _said(error: BaseException) -> str:
-    """ "NameError: name 'epz' is not defined"; of a message of many lines the first three."""
-    message = "\n".join(str(error).splitlines()[:3])[:400]
+    """ "NameError: name 'epz' is not defined"; of a message of many lines the first three, of a word without end the beginning."""
+    try:
+        message = "\n".join(str(error).splitlines()[:3])[:400]
+    except Exception:  # an exception of the learner's own whose __str__ fails
+        message = ""
+    message = re.sub(r"\S{61,}", lambda word: word[0][:57] + "...", message)
     return f"{type(error).__name__}: {message}".rstrip(": ")
 
 
 def _meaning(error: BaseException) -> str:
-    said = str(error)
+    said = _said(error)
     if isinstance(error, (AttributeError, TypeError)) and "NoneType" in said:
         return "Something is None here: does a function lack its `return`, or has no gradient arrived yet?"
     if isinstance(error, TypeError) and "argument" in said:
@@ -240,16 +264,16 @@ _MEANINGS: dict[type[BaseException], str] = {
     RecursionError: "A function calls itself again and again, deeper than Python goes: about 1,000 calls.",
     ModuleNotFoundError: "The lessons need NumPy, Matplotlib and minidl, and nothing else.",
     AssertionError: "An `assert` in your code does not hold.",
-    EOFError: "There is no keyboard while a check runs: input() has nothing to read.",
-    SystemExit: "The file ends Python here, and a check cannot go on after that.",
+    EOFError: "There is no keyboard here: input() has nothing to read.",
+    SystemExit: "Python is ended here, and nothing can go on after that.",
     MemoryError: "There is not enough memory: is an array, or a list, larger than you think?",
 }
 
 
-def _syntax(error: SyntaxError | ValueError) -> str:
+def _syntax(error: SyntaxError | ValueError, lines: list[str]) -> str:
     if not isinstance(error, SyntaxError) or error.lineno is None:
         return f"Python cannot read your file: {error}."
-    line = (error.text or "").rstrip("\n")
+    line = (error.text or "".join(lines[error.lineno - 1 : error.lineno])).rstrip("\n")
     code = line.lstrip()
     parts = [f"line {error.lineno}: Python cannot read this line:"]
     if code:
@@ -268,35 +292,43 @@ def _syntax(error: SyntaxError | ValueError) -> str:
 # The process
 
 
-class _Watch(threading.Thread):
-    """Ends the process when a step takes too long, and says in which line of the learner's it was."""
+class Watch(threading.Thread):
+    """Calls `too_slow`, which does not come back, when a step takes too long, with the words for it and the learner's line.
 
-    def __init__(self, send: Callable[[Event], None], seconds: float, path: str, lines: list[str]) -> None:
+    folder: whose files are the learner's.
+    """
+
+    def __init__(self, too_slow: Callable[[str], None], folder: Path) -> None:
         super().__init__(daemon=True)
-        self.send, self.seconds, self.path, self.lines = send, seconds, path, lines
+        self.too_slow, self.folder = too_slow, folder
         self.main = threading.get_ident()
-        self.begin(PARTS)
+        self.over = threading.Event()
+        self.begin(float("inf"))
 
-    def begin(self, title: str) -> None:
-        self.title, self.limit = title, self.seconds * (FILE_FACTOR if title in (PARTS, WHOLE) else 1)
-        self.deadline = time.monotonic() + self.limit
+    def begin(self, limit: float) -> None:
+        """A step begins, which may take so many seconds."""
+        self.limit, self.deadline = limit, time.monotonic() + limit
 
     def run(self) -> None:
         while time.monotonic() < self.deadline:
-            time.sleep(0.05)
+            if self.over.wait(0.05):
+                return
         frame = sys._current_frames().get(self.main)
-        while frame is not None and frame.f_code.co_filename != self.path:
+        while frame is not None and Path(frame.f_code.co_filename).parent != self.folder:
             frame = frame.f_back
-        where = place(frame.f_lineno, frame.f_code.co_name, self.lines) if frame else ""
-        text = f"Still at work after {self.limit:g} s{', at ' + where if where else '.'}\n"
-        self.send(Event("slow", self.title, text + "A loop without end, or far more work than needed?"))
-        os._exit(0)
+        where = "."
+        if frame is not None:
+            lines = Path(frame.f_code.co_filename).read_text(encoding=source.ENCODING, errors="replace").splitlines()
+            where = f", at {place(frame.f_lineno, frame.f_code.co_name, lines)}"
+        self.too_slow(f"Still at work after {self.limit:g} s{where}\nA loop without end, or far more work than needed?")
 
 
 def main() -> None:
     from lessons.runner.course import COURSE
 
     number, path, seconds, extent, *devices = sys.argv[1:]
+    os.chdir(Path(path).parent)  # here pictures are saved
+    sys.path.append(str(Path(path).parent))  # last: a learner's random.py must not take the place of Python's
     # The events go where standard output was; what the learner prints, also from C, must not get between them.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -307,18 +339,25 @@ def main() -> None:
             print(json.dumps(asdict(event)), file=events, flush=True)
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding=source.ENCODING)
     except UnicodeDecodeError as error:
         send(Event("syntax", text=f"It is not text in UTF-8 (byte {error.start}); have your editor save it as UTF-8."))
         send(Event("end"))
         return
     checks = COURSE[int(number)].checks
-    watch = _Watch(send, float(seconds), path, text.splitlines())
+    title = PARTS
+
+    def too_slow(words: str) -> None:
+        send(Event("slow", title, words))
+        os._exit(0)
+
+    watch = Watch(too_slow, Path(path).parent)
     watch.start()
     try:
         for event in examine(text, path, checks, devices, whole=extent == "whole"):
             if event.kind == "begin":
-                watch.begin(event.title)
+                title = event.title
+                watch.begin((FILE_FACTOR if title in (PARTS, WHOLE) else 1) * float(seconds))
             send(event)
         send(Event("end"))
     except KeyboardInterrupt:

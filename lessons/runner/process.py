@@ -11,9 +11,10 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from lessons.runner.course import ROOT, Lesson
-from lessons.runner.examine import FILE_FACTOR, PARTS, Event
+from lessons.runner.examine import FILE_FACTOR, PARTS, WHOLE, Event
 
 SECONDS = 20.0  # that a check may take
 GRACE = 10.0  # for the process to start, and to say itself that something takes too long
@@ -34,11 +35,11 @@ def findings(
     command = [sys.executable, "-m", "lessons.runner.examine", str(lesson.number), str(path), str(seconds), extent, *devices]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, cwd=path.parent, env=environment
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=environment
         )
         try:
             title = PARTS
-            for event in _events(process, FILE_FACTOR * seconds + GRACE):
+            for event in _events(process, seconds):
                 if event.kind == "end":
                     return
                 yield event
@@ -54,8 +55,12 @@ def findings(
                 process.stdout.close()
 
 
-def _events(process: subprocess.Popen[bytes], limit: float) -> Iterator[Event]:
-    """Every event until the process ends, or until it has said nothing for `limit` seconds."""
+def _events(process: subprocess.Popen[bytes], seconds: float) -> Iterator[Event]:
+    """Every event until the process ends, or until a step has taken its time and the process has not said so itself.
+
+    It cannot while a single call, such as `sum(range(10**12))`, keeps Python's lock.
+    """
+    limit = FILE_FACTOR * seconds + GRACE
     lines: queue.Queue[bytes | None] = queue.Queue()
 
     def read() -> None:
@@ -72,10 +77,16 @@ def _events(process: subprocess.Popen[bytes], limit: float) -> Iterator[Event]:
             return
         if line is None:
             return
-        yield Event(**json.loads(line))
+        try:
+            event = Event(**json.loads(line))
+        except (ValueError, TypeError):  # printed by something that was imported before the events had their own way out
+            continue
+        if event.kind == "begin":
+            limit = (FILE_FACTOR if event.title in (PARTS, WHOLE) else 1) * seconds + GRACE
+        yield event
 
 
-def _end(process: subprocess.Popen[bytes], errors) -> str:
+def _end(process: subprocess.Popen[bytes], errors: IO[str]) -> str:
     """Why a process has ended that had more to say."""
     try:
         status = process.wait(timeout=1)

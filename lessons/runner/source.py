@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
+ENCODING = "utf-8-sig"  # of a learner's file: some editors put a mark before its first letter
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 OPEN = "is not written yet"  # how the message of an open hole ends
 
@@ -83,15 +85,29 @@ def worked(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.strip().startswith((BEGIN, END))) + "\n"
 
 
-def definitions(tree: ast.Module) -> list[ast.stmt]:
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def definitions(tree: ast.Module, keep: Collection[str] = ()) -> list[ast.stmt]:
     """What a file defines: imports, functions, classes, constants. What it does with its own functions is left out.
 
     So these are left out: loops, bare expressions (`print(...)`), and whatever calls a function of the file's or uses what such a call
-    gave; and variables in small letters that no function reads (a figure, a data set, a network to look at). Attributes that are given
-    to the file's own classes stay.
+    gave; and what a call gives to variables in small letters that no function reads (a figure, a data set, a network to look at),
+    unless they are among `keep`. Attributes that are given to the file's own classes stay.
     """
+    return _without_unread(_apart(tree)[0], keep)
+
+
+def left_out(tree: ast.Module) -> dict[str, int]:
+    """{name: line} of the variables whose values come from the file's own functions."""
+    return {name: node.lineno for node in _apart(tree)[1] for name in _names(node)[1]}
+
+
+def _apart(tree: ast.Module) -> tuple[list[ast.stmt], list[ast.stmt]]:
+    """The statements that do not use the file's own functions, and those that do."""
     own = {node.name for node in tree.body if isinstance(node, DEFINITIONS)}
     found: list[ast.stmt] = []
+    others: list[ast.stmt] = []
     results: set[str] = set()  # names that hold what is left out
     for node in tree.body:
         if isinstance(node, (*DEFINITIONS, ast.Import, ast.ImportFrom)):
@@ -100,14 +116,12 @@ def definitions(tree: ast.Module) -> list[ast.stmt]:
         read, given = _names(node)
         called = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
         if isinstance(node, (ast.Expr, ast.For, ast.While)) or called & own or read & results:
+            others.append(node)
             results |= given
         else:
             found.append(node)
             results -= given
-    return _without_unread(found)
-
-
-DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
+    return found, others
 
 
 def _names(node: ast.AST) -> tuple[set[str], set[str]]:
@@ -116,13 +130,15 @@ def _names(node: ast.AST) -> tuple[set[str], set[str]]:
     return {n.id for n in names if isinstance(n.ctx, ast.Load)}, {n.id for n in names if isinstance(n.ctx, ast.Store)}
 
 
-def _without_unread(statements: list[ast.stmt]) -> list[ast.stmt]:
-    """Without the assignments to small-letter variables that no function, and no statement that stays, reads."""
+def _without_unread(statements: list[ast.stmt], keep: Collection[str]) -> list[ast.stmt]:
+    """Without what calls give to small-letter variables that no function, and no statement that stays, reads."""
     read = set().union(*(_names(node)[0] for node in statements if isinstance(node, DEFINITIONS)))
     kept: list[ast.stmt] = []
     for node in reversed(statements):
         needs, given = _names(node)
-        if isinstance(node, ast.Assign) and given and not given & read and not any(name.isupper() for name in given):
+        calls = any(isinstance(n, ast.Call) for n in ast.walk(node))
+        wanted = given & read or given & set(keep) or any(name.isupper() for name in given)
+        if isinstance(node, ast.Assign) and given and calls and not wanted:
             continue
         kept.append(node)
         read |= needs

@@ -29,7 +29,7 @@ class Workbook:
         """Write the copy with holes, unless there is a file already; whether it was written."""
         self.folder.mkdir(exist_ok=True)
         try:
-            with open(self.path(lesson), "x", encoding="utf-8") as file:  # "x": never an existing file
+            with open(self.path(lesson), "x", encoding="utf-8", newline="\n") as file:  # "x": never an existing file
                 file.write(source.with_holes(lesson.text))
         except FileExistsError:
             return False

@@ -1,5 +1,7 @@
 """`assemble`: the network from a learner's parts is AlexNet, every part of the learner's is really used, and it says whose is whose."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,24 @@ def test_each_part_is_used(modules, name):
         step(assemble.operations(broken))
 
 
+@pytest.mark.parametrize(
+    "gives,words",
+    [
+        (lambda x: x * np.nan, "Your `relu` gave NaN"),
+        (lambda x: None, "Your `relu` gave NoneType instead of a Tensor"),
+        (lambda x: x.numpy(), "Your `relu` gave ndarray instead of a Tensor"),
+        (lambda x: x.astype("float64"), "Your `relu` made float64 of float32"),
+        (lambda x: x[..., :-1], "The parts do not go together"),
+        (lambda x: minidl.Tensor(x.numpy()), "No gradient has arrived at conv1.weight, conv1.bias, "),
+    ],
+)
+def test_what_a_part_should_not_give(modules, monkeypatch, tmp_path, gives, words):
+    module = type("Module", (), {"relu": staticmethod(gives)})
+    with pytest.raises(Exception) as caught:
+        list(assemble.trained({**modules, "ReLU": module}, 1, "cpu", tmp_path))
+    assert words in assemble.in_words(caught.value, Workbook())
+
+
 def test_im2col_without_a_convolution_gets_that_of_the_lesson(modules):
     calls = []
 
@@ -96,7 +116,7 @@ def test_whose_is_what(workbook, capsys):
     assert "  ReLU                     yours\n" in text
     assert "  response normalisation   minidl's: `check 14` does not pass\n" in text
     assert "  im2col                   yours\n" in text
-    assert "  convolution              the lesson's, your im2col: lesson 11 is not started\n" in text
+    assert "  convolution              the lesson's: lesson 11 is not started\n" in text
     assert "  dropout                  minidl's: lesson 15 is not started\n" in text
     assert "\nepoch  1   loss 2." in text or "\nepoch  1   loss 3." in text
     assert all(len(line) < 80 for line in text.splitlines())
@@ -117,14 +137,42 @@ def test_an_exception_behind_an_operation_names_the_file_in_which_it_was_raised(
     assert f"In 10_im2col.py, line {line}, in im2col:\n    return x @ x[:0]\n" in capsys.readouterr().out
 
 
-def test_an_exception_in_training_names_the_learners_line(workbook, capsys):
+def trapped(workbook, code):
+    """Lesson 13 with `code` in relu, where no check goes; the number of its line."""
     text = COURSE[13].text
     begin = text.index("def relu(x):")
     end = text.index('"""', text.index('"""', begin) + 3) + 3
-    trap = text[:end] + "\n    if x.shape[-1] == 24:\n        return x / None" + text[end:]  # what no check asks for
+    trap = text[:end] + f"\n    if x.shape[-1] == 24:\n        {code}" + text[end:]
     workbook.path(COURSE[13]).write_text(trap)
+    return trap.splitlines().index(f"        {code}") + 1
+
+
+@pytest.mark.parametrize("code,words", [("return x / None", "TypeError"), ("raise SystemExit", "Python is ended here")])
+def test_an_exception_in_training_names_the_learners_line(workbook, capsys, code, words):
+    line = trapped(workbook, code)
     assert commands.main(["assemble", "--epochs", "1"]) == 1
     said = capsys.readouterr().out
-    line = trap.splitlines().index("        return x / None") + 1
-    assert f"In 13_relu.py, line {line}, in relu:\n    return x / None\n" in said
+    assert f"In 13_relu.py, line {line}, in relu:\n    {code}\n" in said and words in said
     assert "Traceback" not in said
+
+
+def test_what_the_learners_parts_print_is_not_shown(workbook, capsys):
+    trapped(workbook, "print('here')")
+    assert commands.main(["assemble", "--epochs", "1"]) == 0
+    assert "here" not in capsys.readouterr().out
+
+
+def test_a_loop_without_end_is_stopped(workbook, monkeypatch):
+    line = trapped(workbook, "while True: pass")
+    said = []
+
+    def stop(words):
+        said.append(words)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(assemble, "_too_slow", stop)
+    monkeypatch.setattr(assemble, "STEP_SECONDS", 2.0)
+    assert commands.main(["assemble", "--epochs", "1"]) == 130
+    assert said == [
+        f"Still at work after 2 s, at line {line}, in relu:\n    while True: pass\nA loop without end, or far more work than needed?"
+    ]

@@ -106,6 +106,7 @@ def test_limits_and_refusals():
 
 def checks(*functions) -> ModuleType:
     module = ModuleType("checks")
+    module.HINTS = {"f": ("", "", "")}
     for function in functions:
         setattr(module, function.__name__, function)
     return module
@@ -132,7 +133,7 @@ def found(text, *functions, devices=("cpu",), whole=True):
         ("return [1][2]", "IndexError"),
         ("return {}['a']", "KeyError: 'a'\nThe dictionary has no such entry."),
         ("return len(1, 2)", "other arguments than it takes"),
-        ("import sys; sys.exit()", "SystemExit\nThe file ends Python here"),
+        ("import sys; sys.exit()", "SystemExit\nPython is ended here"),
         ("import numpy as np; return np.zeros(2) + np.zeros(3)", "The shapes do not fit together"),
         ("raise NotImplementedError", "NotImplementedError"),
         ("pass", "Is a `return` missing?"),
@@ -157,6 +158,8 @@ def test_an_exception_in_the_check_itself_is_told_too():
 @pytest.mark.parametrize(
     "text,message",
     [
+        ("def f(x):\n    y = x\nreturn y\n", "line 3: Python cannot read this line:\n    return y\n"),
+        ("def f(x):\n    break\n", "line 2: Python cannot read this line:\n    break\n"),
         (
             "def f(x):\n    return (x\n",
             "line 2: Python cannot read this line:\n    return (x\n           ^\nSyntaxError: '(' was never closed",
@@ -173,6 +176,53 @@ def test_an_exception_in_the_check_itself_is_told_too():
 def test_a_file_that_python_cannot_read(text, message):
     (event,) = found(text)
     assert event.kind == "syntax" and message in event.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "calls = 0\ndef f(x):\n    global calls\n    calls += 1\n    return x\n",
+        "f = lambda x: x\n",
+        "import functools\ndef mine(x, y):\n    return x\nf = functools.partial(mine, y=1)\n",
+        "def mine(x):\n    return x\nf = mine\n",
+        "total = 0\ntotal += 1\ndef f(x):\n    return x\n",
+    ],
+)
+def test_what_a_function_needs_is_there(text):
+    def check_answer(lesson):
+        """f: gives x"""
+        same("f(1)", lesson.f(1), 1)
+
+    (event,) = found(text, check_answer)
+    assert event.kind == "ok", event
+
+
+def test_a_value_that_comes_too_late_is_explained():
+    def check_answer(lesson):
+        """f: gives 2"""
+        lesson.f(1)
+
+    (event,) = found("def make():\n    return 2\ntwo = make()\ndef f(x):\n    return two\n", check_answer)
+    assert "line 5, in f:\n    return two\nNameError: name 'two' is not defined\nLine 3 gives it a value" in event.text
+
+
+def test_a_call_with_too_many_arguments_names_the_learners_line():
+    def check_answer(lesson):
+        """f: takes two"""
+        lesson.f(1, 2)
+
+    (event,) = found("\ndef f(x):\n    return x\n", check_answer)
+    assert event.text.startswith("line 2:\n    def f(x):\nTypeError: f() takes 1")
+
+
+def test_an_exception_that_cannot_be_printed():
+    def check_answer(lesson):
+        """f: raises"""
+        lesson.f(1)
+
+    text = "class E(Exception):\n    def __str__(self):\n        raise ValueError\ndef f(x):\n    raise E\n"
+    (event,) = found(text, check_answer)
+    assert event.text.startswith("line 5, in f:\n    raise E\nE")
 
 
 def test_a_name_that_is_not_there():

@@ -81,7 +81,8 @@ def test_what_cannot_be_done_is_said(desk):
     assert "There is no lesson 'one'" in desk.says("hint", "one", status=2)
     assert "You have not started lesson 0:\n    python -m lessons start 0" in desk.says("check", 0, status=2)
     desk.says("start", "00_slopes")
-    assert "--seconds must be more than 0" in desk.says("check", 0, "--seconds", 0, status=2)
+    for seconds in (0, "inf", "nan"):
+        assert "--seconds must be more than 0" in flat(desk.says("check", 0, "--seconds", seconds, status=2))
     assert "--epochs must be at least 1, not 0" in desk.says("assemble", "--epochs", 0, status=2)
 
 
@@ -129,6 +130,18 @@ def test_an_exception_behind_an_operation_of_minidl(desk):
     path.write_text(path.read_text().replace("return xp.maximum(x, 0)", "return xp.maximum(x, [0, 1])"))
     line = path.read_text().splitlines().index("        return xp.maximum(x, [0, 1])") + 1
     assert f"line {line}, in forward:\n             return xp.maximum(x, [0, 1])" in desk.says("check", 13, status=1)
+
+
+def test_files_with_the_names_of_modules_of_python_do_no_harm(desk):
+    desk.solve(0)
+    (desk.workbook / "random.py").write_text("print('mine')\n")
+    assert "All 10 checks pass." in desk.says("check", 0)
+
+
+def test_a_file_that_begins_with_a_byte_order_mark(desk):
+    path = desk.solve(0)
+    path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
+    assert "All 10 checks pass." in desk.says("check", 0)
 
 
 def test_a_syntax_error(desk):
