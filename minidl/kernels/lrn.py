@@ -19,8 +19,6 @@ from collections.abc import Callable
 from minidl.backend import Array, get_array_module
 from minidl.kernels import cuda, parallel
 
-CHUNK_BYTES = parallel.CHUNK_BYTES // 4  # of x: three or four lines of this size are in use at a time
-
 
 def lrn_plain(x: Array, size: int, alpha: float, beta: float, k: float, groups: int) -> Array:
     """The definition, channel by channel. x: (..., C)."""
@@ -98,7 +96,7 @@ def _in_pieces(task: Callable[..., None], groups: int, *arrays: Array) -> None:
     """`task` on pieces of all arrays, each seen as (rows, groups, channels of a group); the last array is written."""
     rows = [a.reshape(-1, groups, a.shape[-1] // groups) for a in arrays]
     xp = get_array_module(arrays[0])
-    pieces = parallel.slices(len(rows[0]), rows[0][:1].nbytes, xp, CHUNK_BYTES)
+    pieces = parallel.slices(len(rows[0]), rows[0][:1].nbytes, xp)
     parallel.for_each(lambda piece: task(*(a[piece] for a in rows)), pieces, xp)
 
 

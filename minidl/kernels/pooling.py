@@ -12,6 +12,9 @@ from minidl.backend import Array, get_array_module
 from minidl.kernels import cuda, parallel
 from minidl.kernels.window import Window
 
+# Of x. For each of its positions the window meets a quarter of x or less: with larger pieces there are fewer calls.
+CHUNK_BYTES = 4 * parallel.CHUNK_BYTES
+
 
 def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
     """The maximum of every window and its position in it, counted row by row (a byte where that is enough; of equal maxima the
@@ -152,7 +155,7 @@ def _launch(kernel: str, arrays: list[Array], window: Window, images: Array, pla
 
 
 def _pieces(x: Array) -> list[slice]:
-    return parallel.slices(len(x), x[:1].nbytes, get_array_module(x))
+    return parallel.slices(len(x), x[:1].nbytes, get_array_module(x), CHUNK_BYTES)
 
 
 def _padded_zeros(x: Array, window: Window) -> Array:

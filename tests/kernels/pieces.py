@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from minidl.kernels import convolution, lrn, matmul, parallel
+from minidl.kernels import convolution, matmul, parallel, pooling
 
 
 @contextmanager
@@ -14,7 +14,7 @@ def in_pieces(chunk_bytes, workers=2):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "CHUNK_BYTES", chunk_bytes)
         patch.setattr(convolution, "GRADIENT_CHUNK_BYTES", chunk_bytes)
-        patch.setattr(lrn, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(pooling, "CHUNK_BYTES", chunk_bytes)
         patch.setattr(matmul, "SMALL", 1)
         patch.setattr(parallel, "worker_count", lambda: workers)
         yield
