@@ -235,8 +235,10 @@ y = 5
     kept = [ast.unparse(node).splitlines()[0] for node in source.definitions(ast.parse(text))]
     assert kept == [
         "import numpy as np", "SIZE = 3", "size = SIZE", "STEPS = np.arange(size)", "table = [1, 2]", "def f(x):", "class C:",
-        "C.twice = lambda self: 2",
+        "C.twice = lambda self: 2", "g = f", "y = 5",
     ]  # fmt: skip
+    kept = source.definitions(ast.parse("figure = plt.figure()\nf = partial(print)\n"), keep={"f"})
+    assert [ast.unparse(node) for node in kept] == ["f = partial(print)"]
 
 
 # The worked files as scripts: see `started`
