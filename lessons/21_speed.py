@@ -107,7 +107,7 @@ print(f"the same once more       {1000 * used:4.0f} ms")
 print(f"the product              {1000 * product:4.0f} ms")
 
 # %% [markdown]
-# About 110, 12 and 37 ms there: making the matrix takes longer than using it!
+# About 100, 7 and 30 ms there: making the matrix takes longer than using it!
 #
 # **New memory is slow.** The operating system hands it out in pages, mostly of
 # 4 kB, and clears each one when it is first touched; 105 MB are 25,600 of
@@ -211,8 +211,8 @@ print(f"in pieces of 1 MB: {1000 * alone:.0f} ms")
 
 # %% [markdown]
 # It is the same (but for rounding: with other shapes BLAS adds in another
-# order), and it takes about as long as the product alone took. The patches
-# need 1 MB, however many images there are. A card of 2012 had 3 GB.
+# order), and all of it takes no longer than the product alone took: 22 ms there.
+# The patches need 1 MB, however many images there are. A card of 2012 had 3 GB.
 #
 # ## Every core a share
 #
@@ -261,11 +261,11 @@ alone, both = seconds(in_pieces), seconds(by_two)
 print(f"one core {1000 * alone:.0f} ms, two {1000 * both:.0f} ms")
 
 # %% [markdown]
-# What do you get? With two free cores, two workers should need little more
-# than half the time. Where this was written other programs kept the second
-# core busy, and nothing was gained: 30 ms and 31. A pool makes no cores, it
-# uses those that are idle. And now you see why BLAS is to use one thread: two
-# workers with two threads each would fight for two cores.
+# What do you get? Where this was written 22 ms became 13. On another day, when
+# other programs kept the second core busy, nothing was gained: 30 ms and 31. A
+# pool makes no cores, it uses those that are idle. And now you see why BLAS is
+# to use one thread: two workers with two threads each would fight for two
+# cores.
 #
 # How large should a chunk be? Measure: each size in turn, several times over,
 # and of each the shortest, so that a disturbance does not hit one size alone.
