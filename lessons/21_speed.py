@@ -211,8 +211,9 @@ print(f"in pieces of 1 MB: {1000 * alone:.0f} ms")
 
 # %% [markdown]
 # It is the same (but for rounding: with other shapes BLAS adds in another
-# order), and all of it takes no longer than the product alone took: 22 ms there.
-# The patches need 1 MB, however many images there are. A card of 2012 had 3 GB.
+# order), and all of it takes no longer than the product alone took: 22 ms
+# there. The patches need 1 MB, however many images there are. A card of 2012
+# had 3 GB.
 #
 # ## Every core a share
 #
