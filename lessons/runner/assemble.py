@@ -58,13 +58,13 @@ PARTS = (
 )
 
 
-def find_parts(workbook: Workbook) -> Iterator[tuple[Part, Any, str]]:
-    """(part, the learner's module or None, whose it is and why), one after the other, as their checks end."""
+def find_parts(workbook: Workbook, device: str) -> Iterator[tuple[Part, Any, str]]:
+    """(part, the learner's module or None, whose it is and why), one after the other, as their checks on `device` end."""
     own: set[str] = set()  # titles
     for part in PARTS:
         lesson = COURSE[part.lesson]
         path = workbook.path(lesson)
-        if path.exists() and all(event.kind in ("begin", "ok") for event in findings(lesson, path, whole=False)):
+        if path.exists() and all(e.kind in ("begin", "ok") for e in findings(lesson, path, devices=(device,), whole=False)):
             own.add(part.title)
             module, _ = defined(path.read_text(encoding=ENCODING), str(path), f"lesson_{part.lesson:02}", keep=part.names)
             yield part, module, "yours"

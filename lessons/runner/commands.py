@@ -316,7 +316,7 @@ def assemble(workbook: Workbook, epochs: int, device: str) -> int:
 
     print(colour("AlexNet, part by part", "bold") + "\n")
     modules = {}
-    for part, module, whose in assembly.find_parts(workbook):
+    for part, module, whose in assembly.find_parts(workbook, device):
         print(f"  {part.title:<24} {colour(whose, 'green' if module is not None else 'grey')}", flush=True)
         if module is not None:
             modules[part.title] = module
