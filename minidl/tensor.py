@@ -175,6 +175,12 @@ class _Hollow:
     def __init__(self, array: Array) -> None:
         self.shape, self.dtype = array.shape, array.dtype
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"{name}: only shape and dtype are left of this input, because its operation has keeps_inputs = False; "
+            "leave that out where backward needs the values"
+        )
+
 
 def _husk(tensor: Tensor) -> Tensor:
     """`tensor` without its values: its place in the graph, shape and dtype stay, the memory goes."""

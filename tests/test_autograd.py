@@ -529,3 +529,18 @@ def test_sums_of_gradients_without_axes_are_arrays_too(device):
     x = Tensor(2.0, requires_grad=True)
     (x * x * x).backward()
     assert x.grad.item() == 12 and x.grad.shape == () and isinstance(x.grad.data, type(x.data))
+
+
+def test_values_that_were_let_go_are_missed_with_a_reason(device):
+    class Twice(Function):
+        keeps_inputs = False
+
+        def forward(self, x):
+            return x + x
+
+        def backward(self, gradient):
+            return gradient * (self.inputs[0] > 0)
+
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(AttributeError, match="its operation has keeps_inputs = False"):
+        Twice()(x * 1).sum().backward()

@@ -17,7 +17,7 @@ def _gradient(f, x, upstream, device):
     try:
         y.backward(to_device(upstream, device))
     except (AttributeError, TypeError, ValueError) as error:
-        if "_Hollow" in str(error):
+        if "keeps_inputs" in str(error):
             raise Wrong(
                 "`backward` uses the input, `self.inputs`, but with `keeps_inputs = False` its array has been let go of.\n"
                 "Work with the result: y = self.output."
