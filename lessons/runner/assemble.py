@@ -61,6 +61,7 @@ PARTS = (
 def find_parts(workbook: Workbook, device: str) -> Iterator[tuple[Part, Any, str]]:
     """(part, the learner's module or None, whose it is and why), one after the other, as their checks on `device` end."""
     own: set[str] = set()  # titles
+    sys.path.append(str(workbook.folder))  # last, as when they are checked: for helpers that the learner's files import
     for part in PARTS:
         lesson = COURSE[part.lesson]
         path = workbook.path(lesson)
@@ -173,7 +174,7 @@ def trained(modules: Mapping[str, Any], epochs: int, device: str, folder: Path) 
     minidl.manual_seed(0)
     own = operations(modules)
     parts = _images(device)
-    classes = len(data.EmbeddedCIFAR10(train=False).classes)
+    classes = len(data.embedded.CLASSES)
     model = network(own, classes).to(device)
     cross_entropy = own.get("cross_entropy", F.cross_entropy)
     optimizer = own.get("SGD", optim.SGD)(model.parameters(), lr=RATE, momentum=0.9, weight_decay=0.0005)

@@ -201,10 +201,10 @@ def explain(error: BaseException, path: str, lines: list[str]) -> str:
     frames = _frames(error, path)
     if frames:
         return f"{place(*frames[-1], lines)}\n{said}\n{_left_out(error, lines) or _meaning(error)}".strip()
-    called = re.match(r"(?:\w+\.)*(\w+)\(\) ", str(error)) if isinstance(error, TypeError) else None
-    for number, line in enumerate(lines, 1):
-        if called and re.match(rf"\s*def {called[1]}\b", line):  # it was called, and did not even begin
-            return f"{place(number, '<module>', lines)}\n{said}\n{_meaning(error)}"
+    if isinstance(error, TypeError) and (called := re.search(r"(\w+)\(\) ", said)):  # it did not even begin
+        for number, line in enumerate(lines, 1):
+            if re.match(rf"\s*def {called[1]}\b", line):
+                return f"{place(number, '<module>', lines)}\n{said}\n{_meaning(error)}"
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
@@ -219,7 +219,7 @@ def _left_out(error: BaseException, lines: list[str]) -> str:
     if getattr(error, "name", None) not in given:
         return ""
     return (
-        f"Line {given[error.name]} gives it a value, but it uses functions of this file, and such lines run only after the checks. "  # type: ignore[attr-defined]
+        f"Line {given[error.name]} gives it a value, but loops, and lines that use functions of this file, run only after the checks. "  # type: ignore[attr-defined]
         "Move it into the function that needs it."
     )
 

@@ -99,7 +99,7 @@ def definitions(tree: ast.Module, keep: Collection[str] = ()) -> list[ast.stmt]:
 
 
 def left_out(tree: ast.Module) -> dict[str, int]:
-    """{name: line} of the variables whose values come from the file's own functions."""
+    """{name: line} of the variables whose values come from the file's own functions, or from loops."""
     return {name: node.lineno for node in _apart(tree)[1] for name in _names(node)[1]}
 
 

@@ -2,7 +2,9 @@
 
 Tiles that hang over the edge of the outputs are computed in part for nothing: 13 x 13 outputs take 4 x 4 tiles of 4 x 4. So several
 images can be laid side by side on one sheet, sharing the zeros between them; four such images take 7 x 7 tiles, not 8 x 8. For the
-window, of stride 1, a sheet is nothing but a larger image, and what it computes across a border between two is never looked at.
+window, of stride 1, a sheet is nothing but a larger image, and no output of one image depends on another. Rounding does: a tile's
+errors are relative to the largest pixel in it, and a tile may lie across a border. So an image beside one that is a thousand times
+as bright loses three digits at that border, and a NaN reaches the images beside its own. In float64 nothing comes this way.
 
 Tiles come and go as matrices with one row for each pixel of a tile and one column for each tile and channel.
 """

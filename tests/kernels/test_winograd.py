@@ -88,3 +88,18 @@ def test_the_identity_behind_it(k):
     d, w = normal(0, (winograd.M + k - 1,) * 2, (k, k))
     y = at @ ((g @ w.ravel()) * (bt @ d.ravel()))
     assert_close(y.reshape(winograd.M, winograd.M), naive.conv2d(d[None, :, :, None], w[:, :, None, None])[0, :, :, 0])
+
+
+def test_images_on_a_sheet_disturb_each_other_by_rounding_alone():
+    """Errors are relative to the largest number on the sheet; in float64 an image does not depend on the others at all."""
+    window = Window((3, 3), padding=((1, 1), (1, 1)))
+    x, weight = normal(0, (8, 13, 13, 64), (3, 3, 64, 64))
+    x[0] *= 1e3
+    assert len(winograd._pieces(x.astype(np.float32), window)) < 8, "several on a sheet"
+    exact = convolution.conv2d(x, weight, None, window, 1)
+    alone = convolution.conv2d(x[1:], weight, None, window, 1)
+    np.testing.assert_allclose(exact[1:], alone, rtol=0, atol=1e-13 * abs(alone).max())
+    y = convolution.conv2d(x.astype(np.float32), weight.astype(np.float32), None, window, 1)
+    errors = abs(y - exact).max(axis=(1, 2, 3))
+    assert errors.max() < 1e-5 * abs(exact).max()
+    assert errors[4:].max() < 1e-5 * abs(exact[4:]).max(), "another sheet"

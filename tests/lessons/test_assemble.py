@@ -1,6 +1,8 @@
 """`assemble`: the network from a learner's parts is AlexNet, every part of the learner's is really used, and it says whose is whose."""
 
 import signal
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -80,6 +82,10 @@ def test_what_a_part_should_not_give(modules, monkeypatch, tmp_path, gives, word
     with pytest.raises(Exception) as caught:
         list(assemble.trained({**modules, "ReLU": module}, 1, "cpu", tmp_path))
     assert words in assemble.in_words(caught.value, Workbook())
+    for thread in threading.enumerate():
+        if isinstance(thread, assemble.Watch):  # left over, it would end this process when a step's time is up
+            thread.join(5)
+            assert not thread.is_alive()
 
 
 def test_im2col_without_a_convolution_gets_that_of_the_lesson(modules):
@@ -154,6 +160,17 @@ def test_an_exception_in_training_names_the_learners_line(workbook, capsys, code
     said = capsys.readouterr().out
     assert f"In 13_relu.py, line {line}, in relu:\n    {code}\n" in said and words in said
     assert "Traceback" not in said
+
+
+def test_a_file_of_the_learners_own_may_be_imported(workbook, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (workbook.folder / "my_helpers.py").write_text("def same(x):\n    return x\n")
+    text = COURSE[13].text.replace("    return ReLU()(x)\n", "    return same(ReLU()(x))\n")
+    workbook.path(COURSE[13]).write_text(
+        text.replace("import numpy as np\n", "import numpy as np\nfrom my_helpers import same\n", 1)
+    )
+    assert commands.main(["assemble", "--epochs", "1"]) == 0
+    assert "  ReLU                     yours\n" in capsys.readouterr().out
 
 
 def test_what_the_learners_parts_print_is_not_shown(workbook, capsys):
