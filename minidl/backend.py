@@ -158,3 +158,10 @@ def fixed_random(seed: int) -> Iterator[None]:
         _seed = before[0]
         _generators.clear()
         _generators.update(before[1])
+
+
+_float32_matmul_precision = "highest"
+
+
+def get_float32_matmul_precision() -> str:
+    return _float32_matmul_precision

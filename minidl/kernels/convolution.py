@@ -11,13 +11,16 @@ x: (N, H, W, C). weight: (KH, KW, C / groups, O). y: (N, OH, OW, O). With P = im
 from __future__ import annotations
 
 from math import prod
+from types import ModuleType
 
 import numpy as np
 
 from minidl.backend import Array, get_array_module
-from minidl.kernels import cuda, folding, parallel, winograd
+from minidl.kernels import cuda, folding, implicit_gemm, parallel, winograd
 from minidl.kernels.im2col import col2im, gather, im2col
 from minidl.kernels.window import Window, towers
+
+Shape = tuple[int, ...]
 
 # A piece of the weight gradient ends in adding a whole KH * KW * C x O matrix: it pays to have more rows between two additions.
 GRADIENT_CHUNK_BYTES = 4 * parallel.CHUNK_BYTES
@@ -52,13 +55,25 @@ def input_gradient_plain(dy: Array, weight: Array, window: Window, groups: int, 
     ], axis=-1)  # fmt: skip
 
 
+def faster_way(xp: ModuleType, dtype: np.dtype, images: Shape, weight: Shape, window: Window, groups: int) -> ModuleType | None:
+    """Who does a convolution of `images` (N, H, W, C) with `weight` (KH, KW, C / groups, O) faster than the sum of products by patches:
+    `winograd` on a CPU, `implicit_gemm` on a GPU, either perhaps after `folding`; or nobody."""
+    for way in (winograd, implicit_gemm):
+        if way.pays(xp, dtype, images, weight, window, groups):
+            return way
+    if shapes := folding.folded(images, weight, window, groups):
+        return folding if faster_way(xp, dtype, *shapes, Window(shapes[1][:2]), 1) else None
+    return None
+
+
 def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
     """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
-    if folding.pays(x, weight, window, groups):
+    way = _way(x, weight, x.shape, weight.shape, window, groups)
+    if way is folding:
         folded, unit = folding.fold(x, window)
-        return winograd.conv2d(folded, folding.fold_weight(weight, window.stride[0]), bias, unit, 1)
-    if winograd.pays(x, weight, window, groups):
-        return winograd.conv2d(x, weight, bias, window, groups)
+        return conv2d(folded, folding.fold_weight(weight, window.stride[0]), bias, unit, 1)
+    if way:
+        return way.conv2d(x, weight, bias, window, groups)
     xp = get_array_module(x)
     rows, columns = window.output_size(*x.shape[1:3])
     y = xp.empty((x.shape[0], rows, columns, weight.shape[3]), xp.result_type(x, weight))
@@ -73,7 +88,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
         if bias is not None:
             target += bias
 
-    parallel.for_each(multiply, _pieces(x, weight, rows, columns, parallel.CHUNK_BYTES), xp)
+    parallel.for_each(multiply, _pieces(x, weight.shape, rows, columns, parallel.CHUNK_BYTES), xp)
     return y
 
 
@@ -83,13 +98,13 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     _, rows, columns, o = dy.shape
     c = x.shape[3] // groups
     shape = (*window.kernel, c, o)
-    dtype = xp.result_type(x, dy)
-    like = xp.broadcast_to(xp.empty((), dtype), shape)  # only its shape is asked for
-    if folding.pays(x, like, window, groups):
+    way = _way(x, dy, x.shape, shape, window, groups)
+    if way is folding:
         folded, unit = folding.fold(x, window)
-        return folding.unfold_weight(winograd.weight_gradient(folded, dy, unit, 1), window.stride[0], window.kernel[0])
-    if winograd.pays(x, like, window, groups):
-        return winograd.weight_gradient(x, dy, window, groups)
+        return folding.unfold_weight(weight_gradient(folded, dy, unit, 1), window.stride[0], window.kernel[0])
+    if way:
+        return way.weight_gradient(x, dy, window, groups)
+    dtype = xp.result_type(x, dy)
     pairs = towers(x.shape[3], o, groups)
 
     def accumulate(worker: int, pieces) -> Array:
@@ -104,7 +119,7 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
                 total[:, outputs] += product
         return total
 
-    totals = parallel.share(accumulate, _pieces(x, like, rows, columns, GRADIENT_CHUNK_BYTES), xp)
+    totals = parallel.share(accumulate, _pieces(x, shape, rows, columns, GRADIENT_CHUNK_BYTES), xp)
     return sum(totals[1:], totals[0]).reshape(shape)
 
 
@@ -115,8 +130,8 @@ def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height
     way has a transpose of its own, which is the faster one where there are more than twice as many outputs (conv2: 10 to 20 %).
     """
     xp, c = get_array_module(dy), weight.shape[2] * groups
-    like = xp.broadcast_to(xp.empty((), dy.dtype), (len(dy), height, width, c))  # only its shape is asked for
-    if 2 * c < dy.shape[3] and winograd.pays(like, weight, window, groups):
+    images = (len(dy), height, width, c)
+    if 2 * c < dy.shape[3] and _way(dy, weight, images, weight.shape, window, groups) is winograd:
         return winograd.input_gradient(dy, weight, window, groups, height, width)
 
     (eh, ew), ((top, _), (left, _)) = window.extent, window.padding
@@ -125,7 +140,7 @@ def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height
         back = Window(window.kernel, (1, 1), ((eh - 1 - top, below), (ew - 1 - left, behind)), window.dilation)
         return conv2d(dy, _turned(weight, groups), None, back, groups)
 
-    dx = xp.empty((len(dy), height, width, c), xp.result_type(dy, weight))
+    dx = xp.empty(images, xp.result_type(dy, weight))
 
     def scatter(images: slice) -> None:
         for inputs, outputs in towers(dx.shape[3], weight.shape[3], groups):
@@ -134,6 +149,11 @@ def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height
     patch_bytes = dy.shape[1] * dy.shape[2] * weight[..., 0].nbytes
     parallel.for_each(scatter, parallel.slices(len(dy), patch_bytes, xp), xp)
     return dx
+
+
+def _way(a: Array, b: Array, images: Shape, weight: Shape, window: Window, groups: int) -> ModuleType | None:
+    """`faster_way` for the two arrays at hand; nobody takes two of different types."""
+    return faster_way(get_array_module(a), a.dtype, images, weight, window, groups) if a.dtype == b.dtype else None
 
 
 def _matrix(weight: Array, outputs: slice) -> Array:
@@ -168,10 +188,10 @@ def _patches(image: Array, window: Window, band: slice, columns: int) -> Array:
     return patches.reshape(n * r * w, -1)
 
 
-def _pieces(x: Array, weight: Array, rows: int, columns: int, chunk_bytes: int) -> list[tuple[slice, slice]]:
+def _pieces(x: Array, weight: Shape, rows: int, columns: int, chunk_bytes: int) -> list[tuple[slice, slice]]:
     """(images, output rows) whose patches take about `chunk_bytes`: several images, or a band of one that is larger."""
     xp = get_array_module(x)
-    row_bytes = columns * weight[..., 0].size * x.itemsize
+    row_bytes = columns * prod(weight[:3]) * x.itemsize
     if rows * row_bytes <= chunk_bytes or xp is not np:
         return [(images, slice(0, rows)) for images in parallel.slices(len(x), rows * row_bytes, xp, chunk_bytes)]
     bands = parallel.slices(rows, row_bytes, xp, chunk_bytes)

@@ -6,6 +6,7 @@ share: on the CPU, of course, but also on a GPU whose CUDA compiler is missing. 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -38,7 +39,7 @@ def ready(file: str, *arrays: Array) -> bool:
     The first time that there is none, a warning says what to do.
     """
     xp, dtypes = get_array_module(arrays[0]), {a.dtype for a in arrays}
-    return xp is not np and len(dtypes) == 1 and dtypes <= REALS and _compiles(xp, file, arrays[0].dtype)
+    return xp is not np and len(dtypes) == 1 and dtypes <= REALS and compiles(xp, file, options(arrays[0].dtype, 1))
 
 
 def launch(file: str, kernel: str, arrays: Sequence[Array], constants: Sequence[Any], over: tuple[int, ...]) -> None:
@@ -98,9 +99,9 @@ def options(real: np.dtype, width: int, position: np.dtype = BYTE) -> tuple[str,
 
 @cache
 def source(file: str) -> str:
-    """The text of `file`.cu with kernel.cuh in place: CuPy keeps compiled kernels on disk by the text that it is given."""
+    """The text of `file`.cu with what it includes in place: CuPy keeps compiled kernels on disk by the text that it is given."""
     folder = Path(__file__).parent
-    return (folder / f"{file}.cu").read_text().replace('#include "kernel.cuh"', (folder / "kernel.cuh").read_text())
+    return re.sub(r'#include "(.+)"', lambda line: (folder / line[1]).read_text(), (folder / f"{file}.cu").read_text())
 
 
 @cache
@@ -109,9 +110,10 @@ def _function(xp: ModuleType, file: str, options: tuple[str, ...], kernel: str) 
 
 
 @cache
-def _compiles(xp: ModuleType, file: str, real: np.dtype) -> bool:
+def compiles(xp: ModuleType, file: str, options: tuple[str, ...]) -> bool:
+    """Whether there is a compiler for it. The first time that there is none, a warning says what to do."""
     try:
-        xp.RawModule(code=source(file), options=options(real, 1)).compile()
+        xp.RawModule(code=source(file), options=options).compile()
     except Exception as error:  # the compiler may be missing, or its headers, or be too old: CuPy has an exception for each
         _warn(xp, str(error).strip())
         return False

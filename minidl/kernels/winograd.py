@@ -17,10 +17,11 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import cache
 from math import prod
+from types import ModuleType
 
 import numpy as np
 
-from minidl.backend import Array, get_array_module
+from minidl.backend import Array
 from minidl.kernels import parallel
 from minidl.kernels.matmul import matmul
 from minidl.kernels.sheets import Sheet
@@ -33,17 +34,17 @@ TILES = 128  # in a piece: enough rows for BLAS, and little enough to stay in th
 ADVANTAGE = 1.4  # by which multiplications have to be fewer before the smaller products pay
 
 
-def pays(x: Array, weight: Array, window: Window, groups: int) -> bool:
-    """Whether this convolution is done faster here. x: (N, H, W, C), weight: (KH, KW, C / groups, O)."""
-    k, c, o = window.kernel[0], x.shape[3], weight.shape[3]
+def pays(xp: ModuleType, dtype: np.dtype, images: tuple[int, ...], weight: tuple[int, ...], window: Window, groups: int) -> bool:
+    """Whether a convolution of `images` (N, H, W, C) with `weight` (KH, KW, C / groups, O) is done faster here."""
+    k, (n, height, width, c), o = window.kernel[0], images, weight[3]
     square = window.kernel == (k, k) and window.stride == window.dilation == (1, 1)
-    if get_array_module(x) is not np or not square or k not in (3, 5) or not x.dtype == weight.dtype == np.float32:
+    if xp is not np or dtype != np.float32 or not square or k not in (3, 5):
         return False
-    rows, columns = window.output_size(*x.shape[1:3])
-    tiles, points = len(x) * -(-rows // M) * -(-columns // M), (M + k - 1) ** 2
-    plain = len(x) * rows * columns * k * k * weight.shape[2] * o
-    transforms = tiles * points * (points * c + M * M * o) + points * k * k * weight.shape[2] * o
-    return plain > ADVANTAGE * (tiles * points * weight.shape[2] * o + transforms)
+    rows, columns = window.output_size(height, width)
+    tiles, points = n * -(-rows // M) * -(-columns // M), (M + k - 1) ** 2
+    plain = n * rows * columns * k * k * weight[2] * o
+    transforms = tiles * points * (points * c + M * M * o) + points * k * k * weight[2] * o
+    return plain > ADVANTAGE * (tiles * points * weight[2] * o + transforms)
 
 
 def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:

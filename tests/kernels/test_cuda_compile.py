@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from kernels import cuda_compilers
-from minidl.kernels import cuda
+from minidl.kernels import cuda, implicit_gemm
 
-FILES = sorted(path.stem for path in Path(cuda.__file__).parent.glob("*.cu"))
+FILES = sorted({path.stem for path in Path(cuda.__file__).parent.glob("*.cu")} - {"implicit_gemm"})
 pytestmark = pytest.mark.skipif(cuda_compilers.found() is None, reason="neither NVRTC nor nvcc: see cuda_compilers.py")
 
 
@@ -22,6 +22,14 @@ def architecture(wanted):
 def test_it_compiles_without_a_warning(file, wanted, dtype, width):
     options = (*cuda.options(np.dtype(dtype), width), f"-arch=sm_{architecture(wanted)}", "-ftz=true")
     cuda_compilers.found().compile(cuda.source(file), options)
+
+
+@pytest.mark.parametrize("tile_n", [64, 128])
+@pytest.mark.parametrize("wanted", [70, 80, 90])
+def test_tensor_cores(wanted, tile_n):
+    """Also for the GPUs that have none, where nobody asks for it: CuPy compiles for the GPU at hand."""
+    options = (*implicit_gemm.options(np.dtype(np.float32), tile_n), f"-arch=sm_{architecture(wanted)}")
+    cuda_compilers.found().compile(cuda.source("implicit_gemm"), options)
 
 
 def test_what_is_wrong_does_not():

@@ -80,6 +80,42 @@ def test_grids_and_blocks_have_limits(everything, sizes):
         everything(**sizes)
 
 
+WAITING = """
+extern "C" __global__ void mirror(float* x, bool all) {
+    __shared__ float found[64];
+    found[threadIdx.x] = x[threadIdx.x];
+    if (all || threadIdx.x < 32) __syncthreads();
+    x[threadIdx.x] = found[blockDim.x - 1 - threadIdx.x];
+    if (!all) __syncthreads();
+}
+"""
+
+
+@needs_compiler
+def test_threads_of_a_block_wait_for_each_other(cupy):
+    kernel = cupy.RawModule(code=WAITING, options=("-std=c++17",)).get_function("mirror")
+    x = cupy.asarray(np.arange(64, dtype=np.float32))
+    kernel((1,), (64,), (x, True))
+    assert x.get().tolist() == list(range(63, -1, -1))
+    with standin_cupy.threads_backwards():
+        kernel((1,), (64,), (x, True))
+    assert x.get().tolist() == list(range(64))
+    with pytest.raises(RuntimeError, match="CUDA_ERROR_LAUNCH_FAILED: threads of a block wait at different barriers"):
+        kernel((1,), (64,), (x, False))
+
+
+@needs_compiler
+def test_shared_memory_has_to_be_asked_for(cupy):
+    kernel = cupy.RawModule(code=WAITING, options=("-std=c++17",)).get_function("mirror")
+    x = cupy.zeros(64, np.float32)
+    with pytest.raises(RuntimeError, match="CUDA_ERROR_INVALID_VALUE"):
+        kernel((1,), (64,), (x, True), shared_mem=49 << 10)
+    kernel.max_dynamic_shared_size_bytes = 49 << 10
+    kernel((1,), (64,), (x, True), shared_mem=49 << 10)
+    with pytest.raises(RuntimeError, match="CUDA_ERROR_INVALID_VALUE"):
+        kernel.max_dynamic_shared_size_bytes = 228 << 10
+
+
 @needs_compiler
 def test_what_does_not_compile(cupy):
     with pytest.raises(standin_cupy.raw.CompileException, match="nonsense"):
@@ -94,11 +130,11 @@ def test_what_does_not_compile(cupy):
 def no_compiler(monkeypatch):
     """A GPU, but nothing to compile kernels with."""
     monkeypatch.setattr(standin_cupy.raw, "compiler", lambda: None)
-    for cached in (standin_cupy.raw._library, cuda._compiles, cuda._warn):
+    for cached in (standin_cupy.raw._library, cuda.compiles, cuda._warn):
         cached.cache_clear()
     with standin_cupy.install(), minidl.default_device("gpu"):
         yield importlib.import_module("cupy")
-    for cached in (cuda._compiles, cuda._warn):
+    for cached in (cuda.compiles, cuda._warn):
         cached.cache_clear()
 
 

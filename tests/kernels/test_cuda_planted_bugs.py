@@ -88,7 +88,7 @@ def plant(monkeypatch):
 
     def forget():
         cuda._function.cache_clear()
-        cuda._compiles.cache_clear()
+        cuda.compiles.cache_clear()
 
     def plant(old, new):
         real = cuda.source

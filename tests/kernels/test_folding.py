@@ -41,8 +41,8 @@ def test_the_first_layer_of_alexnet(side, outputs, padding):
     """Through the functions that layers call: folded in single precision, the sum of products in double."""
     window = Window((11, 11), (4, 4), padding)
     x, weight, dy = normal(0, (4, side, side, 3), (11, 11, 3, outputs), (4, 55, 55, outputs), dtype=np.float32)
-    assert folding.pays(x, weight, window, 1) and not folding.pays(x.astype(np.float64), weight.astype(np.float64), window, 1)
     exact = [a.astype(np.float64) for a in (x, weight, dy)]
+    assert way(x, weight, window) is folding and way(*exact[:2], window) is None
     y, dw = convolution.conv2d(x, weight, None, window, 1), convolution.weight_gradient(x, dy, window, 1)
     expected = convolution.conv2d(*exact[:2], None, window, 1)
     expected_dw = convolution.weight_gradient(exact[0], exact[2], window, 1)
@@ -50,12 +50,16 @@ def test_the_first_layer_of_alexnet(side, outputs, padding):
         assert result.dtype == np.float32 and 3e-7 < np.linalg.norm(result - right) / np.linalg.norm(right) < 1e-5
 
 
+def way(x, weight, window, groups=1):
+    return convolution.faster_way(np, x.dtype, x.shape, weight.shape, window, groups)
+
+
 def test_where_it_does_not_pay(monkeypatch):
     x, weight = np.zeros((4, 64, 64, 16), np.float32), np.zeros((6, 6, 16, 64), np.float32)
-    assert folding.pays(x, weight, Window((6, 6), (2, 2)), 1)
-    assert not folding.pays(x, weight, Window((6, 6), (2, 1)), 1)
-    assert not folding.pays(x, weight, Window((6, 6), (2, 2), dilation=(2, 2)), 1)
-    assert not folding.pays(x, weight[:, :, :8], Window((6, 6), (2, 2)), 2)
-    assert not folding.pays(x, weight[:4, :4], Window((4, 4), (4, 4)), 1), "nothing overlaps"
+    assert way(x, weight, Window((6, 6), (2, 2))) is folding
+    assert way(x, weight, Window((6, 6), (2, 1))) is None
+    assert way(x, weight, Window((6, 6), (2, 2), dilation=(2, 2))) is None
+    assert way(x, weight[:, :, :8], Window((6, 6), (2, 2)), 2) is None
+    assert way(x, weight[:4, :4], Window((4, 4), (4, 4))) is None, "nothing overlaps"
     monkeypatch.setattr(winograd, "ADVANTAGE", 1e9)
-    assert not folding.pays(x, weight, Window((6, 6), (2, 2)), 1)
+    assert way(x, weight, Window((6, 6), (2, 2))) is None

@@ -55,7 +55,7 @@ def test_alexnet_in_single_precision(layer):
     window = Window((k, k), padding=((k // 2, k // 2), (k // 2, k // 2)))
     wide = side + 2  # not square, to tell height from width
     x, weight, dy = normal(0, (3, side, wide, c), (k, k, c // groups, o), (3, side, wide, o), dtype=np.float32)
-    assert winograd.pays(np.broadcast_to(x[:1], (32, *x.shape[1:])), weight, window, groups)
+    assert winograd.pays(np, x.dtype, (32, side, wide, c), weight.shape, window, groups)
     exact = [a.astype(np.float64) for a in (x, weight, dy)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "ADVANTAGE", 0)  # three images alone would not pay for the transform of the weights
@@ -70,15 +70,17 @@ def test_alexnet_in_single_precision(layer):
 
 
 def test_where_it_does_not_pay():
-    x, weight = (np.zeros(shape, np.float32) for shape in ((8, 13, 13, 64), (3, 3, 64, 64)))
+    def pays(window, images=(8, 13, 13, 64), weight=(3, 3, 64, 64), dtype=np.float32):
+        return winograd.pays(np, np.dtype(dtype), images, weight, window, 1)
+
     window = Window((3, 3), padding=((1, 1), (1, 1)))
-    assert winograd.pays(x, weight, window, 1)
-    assert not winograd.pays(x.astype(np.float64), weight.astype(np.float64), window, 1)
-    assert not winograd.pays(x, weight, Window((3, 3), (2, 2)), 1)
-    assert not winograd.pays(x, weight, Window((3, 3), dilation=(2, 2)), 1)
-    assert not winograd.pays(x[:, :1, :1], weight, window, 1), "a tile of 16 for one pixel"
-    assert not winograd.pays(x[..., :3], weight[:, :, :3], window, 1), "transforms dearer than the products"
-    assert not winograd.pays(x, np.zeros((1, 1, 64, 64), np.float32), Window((1, 1)), 1)
+    assert pays(window)
+    assert not pays(window, dtype=np.float64)
+    assert not pays(Window((3, 3), (2, 2)))
+    assert not pays(Window((3, 3), dilation=(2, 2)))
+    assert not pays(window, images=(8, 1, 1, 64)), "a tile of 16 for one pixel"
+    assert not pays(window, images=(8, 13, 13, 3), weight=(3, 3, 3, 64)), "transforms dearer than the products"
+    assert not pays(Window((1, 1)), weight=(1, 1, 64, 64))
 
 
 @pytest.mark.parametrize("k", [3, 5])

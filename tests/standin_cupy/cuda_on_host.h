@@ -1,5 +1,5 @@
-// CUDA for a C++ compiler of the CPU: every thread of a launch runs, one after the other. So a kernel may not wait for other threads
-// (no __syncthreads, no shared memory). `launch` takes its arguments as cuLaunchKernel does, by addresses that it trusts.
+// CUDA for a C++ compiler of the CPU: every thread of a launch runs, one after the other. For kernels whose threads wait for each other
+// there is block_on_host.h. `launch` takes its arguments as cuLaunchKernel does, by addresses that it trusts.
 
 #include <type_traits>
 #include <utility>
@@ -62,7 +62,7 @@ void call(void (*kernel)(Parameters...), void** arguments, std::index_sequence<I
 
 // `backwards`: the last thread first. What a kernel writes must not depend on it.
 template <class... Parameters>
-void launch(void (*kernel)(Parameters...), uint3 grid, uint3 block, void** arguments, bool backwards) {
+const char* launch(void (*kernel)(Parameters...), uint3 grid, uint3 block, void** arguments, bool backwards) {
     gridDim = grid;
     blockDim = block;
     const long long threads = (long long)block.x * block.y * block.z, total = threads * grid.x * grid.y * grid.z;
@@ -72,12 +72,14 @@ void launch(void (*kernel)(Parameters...), uint3 grid, uint3 block, void** argum
         threadIdx = {unsigned(thread % block.x), unsigned(thread / block.x % block.y), unsigned(thread / block.x / block.y)};
         call(kernel, arguments, std::index_sequence_for<Parameters...>());
     }
+    return nullptr;
 }
 
 }  // namespace host
 
-#define EXPORT_KERNEL(kernel)                                                                                        \
-    extern "C" int describe_##kernel(int* numbers) { return host::describe_all(kernel, numbers); }                   \
-    extern "C" void launch_##kernel(const unsigned* grid, const unsigned* block, void** arguments, bool backwards) { \
-        host::launch(kernel, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, arguments, backwards);     \
+// `how` is `launch`, or `launch_blocks` of block_on_host.h. It returns what went wrong, if anything did.
+#define EXPORT_KERNEL(kernel, how)                                                                                          \
+    extern "C" int describe_##kernel(int* numbers) { return host::describe_all(kernel, numbers); }                          \
+    extern "C" const char* launch_##kernel(const unsigned* grid, const unsigned* block, void** arguments, bool backwards) { \
+        return host::how(kernel, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, arguments, backwards);        \
     }

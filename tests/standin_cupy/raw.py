@@ -28,8 +28,9 @@ from . import cuda
 from .device_array import ndarray
 
 COMPILE = ["-shared", "-fPIC", "-O1"]
-HEADER = Path(__file__).with_name("cuda_on_host.h")
+HEADER, BLOCK_HEADER = (Path(__file__).with_name(name) for name in ("cuda_on_host.h", "block_on_host.h"))
 LARGEST_BLOCK, LARGEST_GRID = (1024, 1024, 64), (2**31 - 1, 65535, 65535)
+SHARED_BYTES, MOST_SHARED_BYTES = 48 << 10, 227 << 10  # that a block may have without asking, and if it asks
 NVRTC_OPTIONS = ("-D", "-std=")  # those that a C++ compiler has too
 
 
@@ -74,16 +75,30 @@ class RawKernel:
         if not hasattr(library, f"launch_{name}"):
             raise cuda.CUDADriverError("CUDA_ERROR_NOT_FOUND: named symbol not found")
         self.name, self._launch = name, getattr(library, f"launch_{name}")
+        self._launch.restype = ctypes.c_char_p
+        self._shared_bytes = SHARED_BYTES
         numbers = (ctypes.c_int * 300)()
         count = getattr(library, f"describe_{name}")(numbers)
         triples = [numbers[3 * i : 3 * i + 3] for i in range(count)]
         self.parameters = [f"{'*' * pointer}{chr(kind)}{size}" for pointer, kind, size in triples]
+
+    @property
+    def max_dynamic_shared_size_bytes(self) -> int:
+        return self._shared_bytes
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, size: int) -> None:
+        if size > MOST_SHARED_BYTES:
+            raise cuda.CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+        self._shared_bytes = size
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0) -> None:
         grid, block = (tuple(max(1, n) for n in (*sizes, 1, 1)[:3]) for sizes in (grid, block))
         for sizes, largest in ((grid, LARGEST_GRID), (block, LARGEST_BLOCK)):
             if any(n > most for n, most in zip(sizes, largest, strict=True)) or prod(block) > 1024:
                 raise cuda.CUDADriverError(f"CUDA_ERROR_INVALID_VALUE: invalid argument (grid {grid}, block {block})")
+        if shared_mem > self._shared_bytes:
+            raise cuda.CUDADriverError(f"CUDA_ERROR_INVALID_VALUE: invalid argument ({shared_mem} bytes of shared memory)")
         if len(args) != len(self.parameters):
             raise TypeError(f"{self.name} takes {len(self.parameters)} arguments, got {len(args)}")
         passed = [_bytes_of(value) for value in args]
@@ -91,7 +106,10 @@ class RawKernel:
             if kind != parameter:
                 raise TypeError(f"{self.name}: argument {number} is {kind}, the kernel reads it as {parameter}")
         addresses = (ctypes.c_void_p * len(args))(*(data.ctypes.data for _, data in passed))
-        self._launch((ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block), addresses, ctypes.c_bool(_order.backwards))
+        shape = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)
+        failure = self._launch(*shape, addresses, ctypes.c_bool(_order.backwards))
+        if failure:
+            raise cuda.CUDADriverError(f"CUDA_ERROR_LAUNCH_FAILED: {failure.decode()}")
 
 
 def _bytes_of(value: Any) -> tuple[str, np.ndarray[Any, Any]]:
@@ -125,8 +143,11 @@ def _library(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
     unknown = [option for option in options if not option.startswith(NVRTC_OPTIONS)]
     if unknown:
         raise CompileException(f"nvrtc: error: unrecognized option {unknown[0]}")
-    kernels = re.findall(r'extern "C" __global__ void\s+(\w+)', code)
-    whole = "\n".join([HEADER.read_text(), "#line 1", code, *(f"EXPORT_KERNEL({kernel})" for kernel in kernels), ""])
+    kernels = re.findall(r'extern "C" __global__ void\s+(?:__launch_bounds__\(.*?\)\s+)?(\w+)', code)
+    waits = "__syncthreads" in code
+    headers = [header.read_text() for header in ((HEADER, BLOCK_HEADER) if waits else (HEADER,))]
+    exports = [f"EXPORT_KERNEL({kernel}, {'launch_blocks' if waits else 'launch'})" for kernel in kernels]
+    whole = "\n".join([*headers, "#line 1", code, *exports, ""])
     command = [program, *COMPILE, *options, *os.environ.get("CXXFLAGS", "").split()]
     folder = Path(tempfile.gettempdir(), f"minidl-kernels-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)

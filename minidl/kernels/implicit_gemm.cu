@@ -1,0 +1,165 @@
+// Convolution and its weight gradient, each as the product of two matrices of which the patches, P = im2col(x), are never written to
+// memory: a block gathers those of its tile from the images while it multiplies ("implicit GEMM", Chetlur et al. 2014, cuDNN).
+//
+//     y[place, o] = sum over k of P[place, k] weight[k, o]           dw[k, o] = sum over places of P[place, k] dy[place, o]
+//
+// k = (i, j, c) is a position in the window and a channel. Channels, and so chunks of a patch, lie side by side in an image.
+#include "kernel.cuh"
+#include "tensor_core.cuh"
+#include "tiles.cuh"
+
+// A number as three digits, the last two below `middle` and `last`: a place as (image, row, column), a k as (i, j, c).
+struct Digits {
+    int first, second, third;
+
+    __device__ Digits(int number, int middle, int last)
+        : first(number / last / middle), second(number / last % middle), third(number % last) {}
+
+    __device__ void advance(int by, int middle, int last) {  // without a division
+        for (third += by; third >= last; third -= last)
+            if (++second == middle) second = 0, ++first;
+    }
+};
+
+// Where a place's window begins: in the array, and in its image. Both may lie in the padding.
+struct alignas(16) Corner {
+    int element, down, along, unused;
+};
+
+__device__ Corner corner(const Geometry& g, const Digits& place, bool exists, int channels) {
+    const int down = place.second * g.stride_down - g.top, along = place.third * g.stride_along - g.left;
+    const int element = ((place.first * g.height + down) * g.width + along) * channels;
+    return {element, exists ? down : -(1 << 30), along, 0};  // or outside of every image
+}
+
+// What a chunk of a patch is, from any corner: position (i, j) of the window, from channel c. Beyond the window it is outside as well.
+__device__ Corner offset(const Geometry& g, const Digits& k, int channels) {
+    const int down = k.first * g.dilation_down, along = k.second * g.dilation_along;
+    return {(down * g.width + along) * channels + k.third, k.first < g.kernel_height ? down : 1 << 29, along, 0};
+}
+
+__device__ void gather(uint4* target, const Real* x, const Geometry& g, Corner corner, Corner by) {
+    const bool exists = (unsigned)(corner.down + by.down) < g.height && (unsigned)(corner.along + by.along) < g.width;
+    copy_later(target, x + (exists ? corner.element + by.element : 0), exists);
+}
+
+// Starts to copy rows first ... first + DEPTH - 1 of `matrix`, TILE_N columns of it from `column`, where there are `rows` and `columns`.
+__device__ void fill_right(uint4* right, const Real* matrix, int first, int rows, int stride, int column, int columns) {
+    constexpr int ALONG = TILE_N / CHUNK;
+    const int chunk = threadIdx.x % ALONG, from = column + chunk * CHUNK;
+#pragma unroll
+    for (int i = 0; i < RIGHT / THREADS; ++i) {
+        const int k = threadIdx.x / ALONG + i * (THREADS / ALONG);
+        const bool exists = first + k < rows && from < columns;
+        copy_later(right + in_column(k, chunk, TILE_N), matrix + (exists ? (first + k) * stride + from : 0), exists);
+    }
+}
+
+// y = P @ weight + bias. blockIdx.x: tiles of y, along its columns first; blockIdx.y: the group, of `outputs` channels.
+extern "C" __global__ void __launch_bounds__(THREADS, 2) convolve(
+    const Real* __restrict__ x, const Real* __restrict__ weight, const Real* __restrict__ bias, Real* __restrict__ y,
+    const Geometry g, const int outputs, const int with_bias) {
+    const int places = g.images * g.rows * g.columns, size = g.kernel_height * g.kernel_width * g.channels;
+    const int along = (outputs + TILE_N - 1) / TILE_N, group = blockIdx.y, groups = gridDim.y;
+    const int first = blockIdx.x / along * TILE_M, column = blockIdx.x % along * TILE_N;
+
+    __shared__ Corner corners[TILE_M];
+    for (int row = threadIdx.x; row < TILE_M; row += THREADS)
+        corners[row] = corner(g, Digits(first + row, g.rows, g.columns), first + row < places, groups * g.channels);
+    const int chunk = threadIdx.x % 8;
+    Digits k(chunk * CHUNK, g.kernel_width, g.channels);
+    float sums[4][8][4] = {};
+    multiply(
+        (size + DEPTH - 1) / DEPTH, sums, [&](int step) {},
+        [&](int step, uint4* left, uint4* right) {
+            const Corner by = offset(g, k, groups * g.channels);
+#pragma unroll
+            for (int i = 0; i < LEFT / THREADS; ++i) {
+                const int row = threadIdx.x / 8 + i * (THREADS / 8);
+                gather(left + in_row(row, chunk), x + group * g.channels, g, corners[row], by);
+            }
+            k.advance(DEPTH, g.kernel_width, g.channels);
+            fill_right(right, weight + group * outputs, step * DEPTH, size, groups * outputs, column, outputs);
+        },
+        [&](const uint4* left, int half, LeftWords& words) { read_rows(left, first_row(), half, words); });
+
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        const int place = first + first_row() + 8 * i + lane / 4;
+        if (place >= places) continue;
+#pragma unroll
+        for (int part = 0; part < 16 / CHUNK; ++part) {
+            const int from = column + first_column() + 16 * (lane % 4) + part * CHUNK;
+            if (from >= outputs) continue;
+            Channels<Real> value = {};
+            if (with_bias) value = load(bias + group * outputs + from);
+#pragma unroll
+            for (int e = 0; e < CHUNK; ++e) value.of[e] += sums[i / 2][(part * CHUNK + e) % 8][2 * (i % 2) + part * CHUNK / 8];
+            store(y + ((long long)place * groups + group) * outputs + from, value);
+        }
+    }
+}
+
+// A part of dw = P^T @ dy, the sum over `share` places: blockIdx.x: tiles of dw, along its columns first; blockIdx.y: the group;
+// blockIdx.z: the share. parts: (shares, KH * KW * C, O).
+extern "C" __global__ void __launch_bounds__(THREADS, 2) weight_gradient(
+    const Real* __restrict__ x, const Real* __restrict__ dy, float* __restrict__ parts, const Geometry g, const int outputs,
+    const int share) {
+    const int places = g.images * g.rows * g.columns, size = g.kernel_height * g.kernel_width * g.channels;
+    const int along = (outputs + TILE_N - 1) / TILE_N, group = blockIdx.y, groups = gridDim.y;
+    const int first = blockIdx.x / along * TILE_M, column = blockIdx.x % along * TILE_N;
+    const int begin = blockIdx.z * share, end = min(begin + share, places);
+
+    constexpr int ALONG = TILE_M / CHUNK;
+    const int chunk = threadIdx.x % ALONG;
+    const Corner by = offset(g, Digits(first + chunk * CHUNK, g.kernel_width, g.channels), groups * g.channels);
+    __shared__ Corner corners[2][DEPTH];
+    Digits place(begin + threadIdx.x, g.rows, g.columns);
+    float sums[4][8][4] = {};
+    multiply(
+        (end - begin + DEPTH - 1) / DEPTH, sums,
+        [&](int step) {
+            if (threadIdx.x < DEPTH) {
+                corners[step % 2][threadIdx.x] = corner(g, place, begin + step * DEPTH + (int)threadIdx.x < end, groups * g.channels);
+                place.advance(DEPTH, g.rows, g.columns);
+            }
+        },
+        [&](int step, uint4* left, uint4* right) {
+#pragma unroll
+            for (int i = 0; i < LEFT / THREADS; ++i) {
+                const int row = threadIdx.x / ALONG + i * (THREADS / ALONG);
+                gather(left + in_column(row, chunk, TILE_M), x + group * g.channels, g, corners[step % 2][row], by);
+            }
+            fill_right(right, dy + group * outputs, begin + step * DEPTH, end, groups * outputs, column, outputs);
+        },
+        [&](const uint4* left, int half, LeftWords& words) { read_columns_as_rows(left, TILE_M, first_row(), half, words); });
+
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        const int k = first + first_row() + 8 * (lane / 4) + i;
+        if (k >= size) continue;
+#pragma unroll
+        for (int part = 0; part < 4; ++part) {
+            const int from = column + first_column() + 16 * (lane % 4) + part * 4;
+            if (from >= outputs) continue;
+            float4 value;
+            const int n = part * 4 % 8, c = 2 * (i % 2) + part / 2;
+            value.x = sums[i / 2][n][c], value.y = sums[i / 2][n + 1][c];
+            value.z = sums[i / 2][n + 2][c], value.w = sums[i / 2][n + 3][c];
+            float* target = parts + (((long long)blockIdx.z * size + k) * groups + group) * outputs + from;
+            *reinterpret_cast<float4*>(target) = value;
+        }
+    }
+}
+
+// The sum of the parts, in their order. A thread adds up one element.
+extern "C" __global__ void add_parts(
+    const float* __restrict__ parts, Real* __restrict__ sum, const long long size, const long long shares) {
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < size; i += (long long)gridDim.x * blockDim.x) {
+        float total = 0;
+        for (long long part = 0; part < shares; ++part) total += parts[part * size + i];
+        sum[i] = total;
+    }
+}

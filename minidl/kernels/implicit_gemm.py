@@ -1,0 +1,108 @@
+"""Convolution on a GPU's tensor cores without patches in memory: the host's side of implicit_gemm.cu.
+
+A GPU has the time to gather a patch again for each tile of the product that needs it, and its tensor cores multiply far faster than
+patches could be written to memory and read again. Their factors are rounded, float32 to 10 bits of mantissa (TF32): so this way is
+taken only where `set_float32_matmul_precision("high")` allows that. The sums are float32.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from math import prod
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, get_array_module, get_float32_matmul_precision
+from minidl.kernels import cuda
+from minidl.kernels.window import Window
+
+CAPABILITY = 80  # tensor cores for TF32, and copies behind the threads' back
+TILE_M = 128  # as in tiles.cuh, like the next two
+STAGES = 3
+STEP_BYTES = 128
+BLOCKS = 528  # as many as keep the largest GPU of today busy: 132 multiprocessors with two blocks each, twice
+LARGEST = 2**31 - 1  # places and elements are counted in 32 bits
+
+
+def pays(xp: ModuleType, dtype: np.dtype, images: tuple[int, ...], weight: tuple[int, ...], window: Window, groups: int) -> bool:
+    """Whether a convolution of `images` (N, H, W, C) with `weight` (KH, KW, C / groups, O) is done faster here, and can be."""
+    chunk = cuda.VECTOR_BYTES // dtype.itemsize
+    return (
+        xp is not np
+        and dtype == np.float32
+        and get_float32_matmul_precision() == "high"
+        and weight[2] % chunk == weight[3] // groups % chunk == 0
+        and max(prod(images), images[0] * prod(window.output_size(*images[1:3])) * weight[3]) <= LARGEST
+        and int(xp.cuda.Device().compute_capability) >= CAPABILITY
+        and _compiles(xp)
+    )
+
+
+def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
+    """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
+    xp, o = get_array_module(x), weight.shape[3]
+    y = xp.empty((len(x), *window.output_size(*x.shape[1:3]), o), x.dtype)
+    arrays = cuda.contiguous(x, weight, weight if bias is None else bias)
+    constants = [_geometry(window, x, y, groups), np.int32(o // groups), np.int32(bias is not None)]
+    tiles = -(-prod(y.shape[:3]) // TILE_M) * -(-o // groups // _tile_n(o // groups))
+    _launch("convolve", (tiles, groups), o // groups, [*arrays, y], constants)
+    return y
+
+
+def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
+    """x: (N, H, W, C), dy: (N, OH, OW, O). Returns the gradient of the weights, (KH, KW, C / groups, O).
+
+    The sum over all places is cut into shares, so that there is work for all multiprocessors, and these are added up in their order.
+    """
+    xp, c, o, places = get_array_module(x), x.shape[3] // groups, dy.shape[3], prod(dy.shape[:3])
+    dw = xp.empty((*window.kernel, c, o), x.dtype)
+    tiles = -(-prod(dw.shape[:3]) // TILE_M) * -(-o // groups // _tile_n(o // groups))
+    depth = STEP_BYTES // x.itemsize
+    share = max(1, -(-places // (max(1, BLOCKS // (tiles * groups)) * depth))) * depth
+    parts = xp.empty((-(-places // share), *dw.shape), np.float32)
+    constants = [_geometry(window, x, dy, groups), np.int32(o // groups), np.int32(share)]
+    _launch("weight_gradient", (tiles, groups, len(parts)), o // groups, [*cuda.contiguous(x, dy), parts], constants)
+    (blocks,), threads = cuda.shares((dw.size,), 1)
+    add = _function(xp, "add_parts", dw.dtype, 64, xp.cuda.Device().id)
+    add((blocks,), threads, (parts, dw, dw.size, len(parts)))
+    return dw
+
+
+def _geometry(window: Window, x: Array, y: Array, groups: int) -> np.ndarray:
+    return cuda.geometry(window, (*x.shape[:3], x.shape[3] // groups), y.shape)
+
+
+def _tile_n(outputs: int) -> int:
+    """Columns of a block's tile: the wide one, unless half of its last one would be empty."""
+    return 64 if 0 < outputs % 128 <= 64 else 128
+
+
+def _launch(kernel: str, grid: tuple[int, ...], outputs: int, arrays: list[Array], constants: list[Any]) -> None:
+    if prod(grid) and arrays[0].size:
+        xp, tile_n = get_array_module(arrays[0]), _tile_n(outputs)
+        function = _function(xp, kernel, arrays[0].dtype, tile_n, xp.cuda.Device().id)
+        function(grid, (tile_n,), (*arrays, *constants), shared_mem=_shared_bytes(tile_n))
+
+
+def _shared_bytes(tile_n: int) -> int:
+    return STAGES * (TILE_M + tile_n) * STEP_BYTES
+
+
+def options(dtype: np.dtype, tile_n: int) -> tuple[str, ...]:
+    """What tiles.cuh leaves to be said."""
+    return (*cuda.options(dtype, cuda.VECTOR_BYTES // dtype.itemsize), f"-DTILE_N={tile_n}")
+
+
+@cache
+def _function(xp: ModuleType, kernel: str, dtype: np.dtype, tile_n: int, device: int) -> Any:
+    """The kernel on that device, which is told to give it more shared memory than blocks have without asking."""
+    function = xp.RawModule(code=cuda.source("implicit_gemm"), options=options(dtype, tile_n)).get_function(kernel)
+    function.max_dynamic_shared_size_bytes = _shared_bytes(tile_n)
+    return function
+
+
+@cache
+def _compiles(xp: ModuleType) -> bool:
+    return cuda.compiles(xp, "implicit_gemm", options(np.dtype(np.float32), 64))

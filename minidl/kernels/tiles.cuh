@@ -1,0 +1,118 @@
+// The product of two matrices, TILE_M x TILE_N elements of it by a block of threads, in steps along the sum: what a kernel has to bring
+// is where the two factors come from. A step takes 128 bytes of each row of the left factor, DEPTH elements. Copies into shared memory
+// run STAGES - 1 steps ahead of the arithmetic, and each warp keeps 64 x 64 sums in registers.
+//
+// All memory moves in chunks of 16 bytes. In shared memory a tile is
+//
+//     in rows:     [row][k]      8 chunks to a row
+//     in columns:  [k][column]   as many chunks as there are columns, by CHUNK
+//
+// and the exclusive-or in `in_row` and `in_column` puts the chunks that 8 threads read at one time into 32 different banks.
+constexpr int CHUNK = 16 / sizeof(Real);
+constexpr int DEPTH = 8 * CHUNK;
+constexpr int TILE_M = 128;
+constexpr int THREADS = TILE_N;  // TILE_M / 64 times TILE_N / 64 warps
+constexpr int STAGES = 3;
+constexpr int LEFT = TILE_M * 8, RIGHT = TILE_N * 8;  // chunks of a step
+
+__device__ int in_row(int row, int chunk) { return row * 8 + (chunk ^ (row & 1) << 2); }
+
+__device__ int in_column(int k, int chunk, int columns) {
+    const int t = k / CHUNK & 3;
+    return k * (columns / CHUNK) + (chunk ^ (CHUNK == 4 ? (t & 1) | (t & 2) << 1 : t << 1));
+}
+
+// A tensor core multiplies 16 rows of 8 words of 32 bits by 8 columns of as many. The thread with g = lane / 4 and t = lane % 4 has
+//
+//     a: row g and g + 8 of word t, then of word t + 4       b: column g of word t, then of word t + 4
+//     c: row g, columns 2t and 2t + 1, then of row g + 8
+//
+// Which k a word stands for is free, as long as a and b agree: here word t of product `s` is word 4t + 2s of 16, and word t + 4 the one
+// after it, so that a thread finds the words of two products side by side. Which row or column of the tile a row of a or a column of b
+// is, is free as well: with tiles in columns, thread g has 8 neighbouring columns, one for each tensor core product.
+using LeftWords = uint32[2][4][4];   // [s][16 rows][as above]
+using RightWords = uint32[2][8][2];  // [s][8 columns][as above]
+
+// Of a float32 tensor cores see 10 bits of mantissa and cut off 13. Adding half of what the last bit seen is worth would round to nearest.
+// This factor, 1 + 2 ** -11 / 1.4, adds between 0.7 and 1.4 times as much, on average as much, in one instruction instead of three (the
+// loop is half as long), and leaves alone infinity, NaN and numbers of 10 bits. Errors are 6 % larger than rounded to nearest.
+__device__ uint32 factor(uint32 word) { return __float_as_uint(__uint_as_float(word) * 1.00034877f); }
+
+__device__ void unpack(uint4 chunk, uint32 (&words)[4]) {
+    words[0] = chunk.x, words[1] = chunk.y, words[2] = chunk.z, words[3] = chunk.w;
+}
+
+// Rows first ... first + 63 of a tile in rows; row g + 8h of the m-th product is row 16m + g + 8h. half: which 16 of its 32 words.
+__device__ void read_rows(const uint4* tile, int first, int half, LeftWords& words) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+    for (int m = 0; m < 4; ++m)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            uint32 found[4];
+            unpack(tile[in_row(first + 16 * m + 8 * h + g, 4 * half + t)], found);
+#pragma unroll
+            for (int i = 0; i < 4; ++i) words[i / 2][m][2 * (i % 2) + h] = factor(found[i]);
+        }
+}
+
+// Columns first ... first + 63 of a tile in columns; column g of the n-th product is column 8g + n.
+__device__ void read_columns(const uint4* tile, int columns, int first, int half, RightWords& words) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+        for (int part = 0; part < 2; ++part) {
+            uint32 found[4];
+            unpack(tile[in_column(16 * half + 4 * t + i, first / 4 + 2 * g + part, columns)], found);
+#pragma unroll
+            for (int n = 0; n < 4; ++n) words[i / 2][4 * part + n][i % 2] = factor(found[n]);
+        }
+}
+
+// The same as a left factor: row g + 8h of the m-th product is column 8g + 2m + h.
+__device__ void read_columns_as_rows(const uint4* tile, int columns, int first, int half, LeftWords& words) {
+    RightWords found;
+    read_columns(tile, columns, first, half, found);
+#pragma unroll
+    for (int s = 0; s < 2; ++s)
+#pragma unroll
+        for (int i = 0; i < 16; ++i) words[s][i / 4][i % 4] = found[s][i / 4 * 2 + i % 2][i % 4 / 2];
+}
+
+// Where a warp's 64 x 64 elements begin in the block's tile.
+__device__ int first_row() { return threadIdx.x / 32 / (TILE_N / 64) * 64; }
+__device__ int first_column() { return threadIdx.x / 32 % (TILE_N / 64) * 64; }
+
+// Adds the products of `steps` steps to `sums`. fill(step, left, right) starts to copy what belongs to a step, with what prepare(step) has
+// put into shared memory for it; both are called for one step after the other. read(left, half, words) gets the words of the warp's rows.
+template <class Prepare, class Fill, class Read>
+__device__ void multiply(int steps, float (&sums)[4][8][4], Prepare prepare, Fill fill, Read read) {
+    uint4* const memory = shared_memory();
+    const auto start = [&](int step) {
+        uint4* const left = memory + step % STAGES * (LEFT + RIGHT);
+        if (step < steps) fill(step, left, left + LEFT);
+        end_group();  // an empty one as well: they are counted
+        if (step + 1 < steps) prepare(step + 1);
+    };
+    prepare(0);
+    for (int step = 0; step < STAGES - 1; ++step) {
+        __syncthreads();  // what has been prepared is there
+        start(step);
+    }
+    for (int step = 0; step < steps; ++step) {
+        wait_for_groups<STAGES - 2>();
+        __syncthreads();  // this step's chunks are there, and nobody reads those any more that are overwritten next
+        start(step + STAGES - 1);
+        const uint4* const left = memory + step % STAGES * (LEFT + RIGHT);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            LeftWords a;
+            RightWords b;
+            read(left, half, a);
+            read_columns(left + LEFT, TILE_N, first_column(), half, b);
+#pragma unroll
+            for (int s = 0; s < 2; ++s) multiply_tiles<Real>(sums, a[s], b[s]);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+"""Convolution on tensor cores: exact for numbers of few bits, rounded to TF32 for others, and only where it is wanted and can be.
+
+On a GPU, and without one on the stand-in, which executes the kernels on the CPU, threads in turn from barrier to barrier.
+"""
+
+import numpy as np
+import pytest
+import standin_cupy
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import minidl
+from kernels.cuda_cases import launched
+from kernels.strategies import normal, pairs, seeds
+from minidl.backend import get_array_module, to_device
+from minidl.kernels import convolution, cuda, implicit_gemm
+from minidl.kernels.window import Window
+
+ALEXNET = [  # side, channels, outputs, kernel, groups of the paper's layers, the first one folded up
+    (57, 48, 96, 3, 1), (27, 96, 256, 5, 2), (13, 256, 384, 3, 1), (13, 384, 384, 3, 2), (13, 384, 256, 3, 2),
+]  # fmt: skip
+
+
+@pytest.fixture
+def gpu(device):
+    if device == "cpu":
+        pytest.skip("for GPUs")
+    if standin_cupy.compiler() is None and get_array_module(to_device(np.zeros(1), device)) is standin_cupy:
+        pytest.skip("no C++ compiler to build the kernels with")
+    return device
+
+
+@st.composite
+def convolutions(draw):
+    """(window, shape of the images, of the weights, groups): more and less than a tile, strides, gaps, padding of its own each side."""
+    kernel, stride, dilation = draw(pairs(1, 3)), draw(pairs(1, 3)), draw(pairs(1, 2))
+    window = Window(kernel, stride, (draw(pairs(0, 2)), draw(pairs(0, 2))), dilation)
+    least = [max(1, extent - sum(sides)) for extent, sides in zip(window.extent, window.padding, strict=True)]
+    height, width = (draw(st.integers(n, n + 9)) for n in least)
+    groups, c, o = draw(st.integers(1, 3)), draw(st.sampled_from([4, 8, 12, 36])), draw(st.sampled_from([4, 60, 68, 132]))
+    return window, (draw(st.integers(1, 4)), height, width, groups * c), (*kernel, c, groups * o), groups
+
+
+def few_bits(seed, *shapes):
+    """Small integers: tensor cores leave them as they are, and sums of their products are exact."""
+    return [np.round(4 * a).astype(np.float32) for a in normal(seed, *shapes)]
+
+
+shares = st.sampled_from([1, 7, 528])  # blocks that the weight gradient is to be cut into
+
+
+def check(device, case, seed, backwards, blocks):
+    """Whatever the order in which threads run and copies arrive."""
+    window, images, weights, groups = case
+    places = (images[0], *window.output_size(*images[1:3]), weights[3])
+    x, weight, bias, dy = few_bits(seed, images, weights, weights[3:], places)
+    if seed % 2:  # what fills up a tile must not meet them
+        x[np.random.default_rng(seed).random(x.shape) < 0.003] = np.nan
+    with np.errstate(invalid="ignore"), launched(backwards, cuda.BLOCKS, cuda.THREADS), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(implicit_gemm, "BLOCKS", blocks)
+        there = [to_device(a, device) for a in (x, weight, bias, dy)]
+        for with_bias in (0, 1):
+            y = implicit_gemm.conv2d(*there[:2], there[2] if with_bias else None, window, groups)
+            expected = convolution.conv2d_plain(x, weight, bias if with_bias else None, window, groups)
+            np.testing.assert_array_equal(to_device(y, "cpu"), expected)
+        dw = implicit_gemm.weight_gradient(there[0], there[3], window, groups)
+        np.testing.assert_array_equal(to_device(dw, "cpu"), convolution.weight_gradient_plain(x, dy, window, groups))
+
+
+@settings(max_examples=60)
+@given(convolutions(), seeds, st.booleans(), shares)
+def test_it_is_the_sum_of_products(gpu, case, seed, backwards, blocks):
+    check(gpu, case, seed, backwards, blocks)
+
+
+# None of them leaves its arrays: see test_cuda_planted_bugs.py.
+BUGS = {
+    "implicit_gemm.cu": [
+        ("k.advance(DEPTH, g.kernel_width, g.channels);", ""),  # every step takes the same channels
+        ("place.advance(DEPTH, g.rows, g.columns);", "place.advance(DEPTH, g.columns, g.rows);"),
+        ("if (++second == middle) second = 0, ++first;", "++second;"),
+        ("k.first < g.kernel_height ? down : 1 << 29", "down"),  # beyond the last row of the window
+        ("k.first * g.dilation_down", "k.first"),
+        ("place.second * g.stride_down - g.top", "place.second * g.stride_down"),
+        ("* channels + k.third, k.first", "* channels, k.first"),  # always the first channels
+        ("x + group * g.channels, g, corners[row]", "x, g, corners[row]"),  # the first group's channels
+        ("corners[step % 2][row]", "corners[0][row]"),
+        ("if (from >= outputs) continue;", "if (from + CHUNK >= outputs) continue;"),
+        ("if (place >= places) continue;", "if (place + 1 >= places) continue;"),
+        ("exists ? down : -(1 << 30)", "-(1 << 30)"),
+        ("first + k < rows && from", "first + k + 1 < rows && from"),
+        ("2 * (i % 2) + part * CHUNK / 8", "2 * (part * CHUNK / 8) + i % 2"),
+        ("8 * (lane / 4) + i", "8 * i + lane / 4"),
+        ("const int begin = blockIdx.z * share,", "const int begin = blockIdx.z * (share + 1),"),
+        ("part < shares", "part < shares - 1"),
+        ("if (with_bias)", "if (!with_bias)"),
+    ],
+    "tiles.cuh": [
+        ("wait_for_groups<STAGES - 2>", "wait_for_groups<STAGES - 1>"),  # a step too early
+        ("step + STAGES - 1", "step + STAGES"),
+        ("step % STAGES * (LEFT + RIGHT);\n        if", "step % (STAGES - 1) * (LEFT + RIGHT);\n        if"),
+        ("__syncthreads();  // this step's chunks are there", "//"),
+        ("__syncthreads();  // what has been prepared", "//"),
+        ("end_group();  // an empty one", "if (step < steps) end_group();  //"),
+        ("prepare(0);", ""),
+        ("4 * half + t", "4 * half + (t ^ 1)"),  # another word than the right factor has there
+        ("words[i / 2][4 * part + n][i % 2]", "words[i % 2][4 * part + n][i / 2]"),
+        ("1.00034877f", "1.01f"),
+        ("TILE_N, first_column(), half, b", "TILE_N, 0, half, b"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.skipif(standin_cupy.compiler() is None, reason="no C++ compiler to build the kernels with")
+@pytest.mark.parametrize("old, new", [bug for bugs in BUGS.values() for bug in bugs])
+def test_the_bug_is_found(monkeypatch, old, new):
+    real = cuda.source("implicit_gemm")
+    assert old in real, "the source has changed: plant another bug"
+    monkeypatch.setattr(cuda, "source", lambda file: real.replace(old, new))
+    implicit_gemm._function.cache_clear()
+
+    @settings(phases=[Phase.generate], suppress_health_check=list(HealthCheck), max_examples=60)
+    @given(convolutions(), seeds, st.booleans(), shares)
+    def run(case, seed, backwards, blocks):
+        check("gpu", case, seed, backwards, blocks)
+
+    try:
+        with (
+            standin_cupy.install(),
+            minidl.default_device("gpu"),
+            pytest.raises((AssertionError, standin_cupy.cuda.CUDADriverError)),
+        ):
+            run()
+    finally:
+        implicit_gemm._function.cache_clear()
+
+
+@pytest.mark.parametrize("side, c, o, k, groups", ALEXNET)
+def test_alexnet_to_ten_bits(gpu, side, c, o, k, groups):
+    """Numbers of 24 bits lose 14 of them, are not biased by that, and stay what they are if they are not finite."""
+    window = Window((k, k), padding=((k // 2, k // 2), (k // 2, k // 2)))
+    few = max(3, side // 4)  # not all of the places, for the sake of the CPU that pretends to be a GPU
+    x, weight, dy = normal(0, (1, few, side, c), (k, k, c // groups, o), (1, few, side, o), dtype=np.float32)
+    y = implicit_gemm.conv2d(to_device(x, gpu), to_device(weight, gpu), None, window, groups)
+    dw = implicit_gemm.weight_gradient(to_device(x, gpu), to_device(dy, gpu), window, groups)
+    exact = [a.astype(np.float64) for a in (x, weight, dy)]
+    right = convolution.conv2d(*exact[:2], None, window, groups)
+    right_dw = convolution.weight_gradient(exact[0], exact[2], window, groups)
+    for result, expected in ((to_device(y, "cpu"), right), (to_device(dw, "cpu"), right_dw)):
+        assert result.dtype == np.float32 and 2e-4 < np.linalg.norm(result - expected) / np.linalg.norm(expected) < 4e-4
+        assert abs((result * expected).sum() / (expected**2).sum() - 1) < 2e-5, "shrunk by cutting off"
+
+
+def test_what_is_not_finite_stays_so(gpu):
+    x, weight = np.ones((1, 3, 4, 4), np.float32), np.ones((1, 1, 4, 4), np.float32)
+    x[0, 0, :3, 1] = np.nan, np.inf, -np.inf
+    x[0, 1, 0].view(np.uint32)[2] = 0x7FFFFFFF  # a GPU's own NaN, all of whose bits are set
+    y = to_device(implicit_gemm.conv2d(to_device(x, gpu), to_device(weight, gpu), None, Window((1, 1)), 1), "cpu")
+    np.testing.assert_array_equal(y, np.repeat(x.sum(axis=3, keepdims=True), 4, axis=3))
+
+
+def test_nothing_to_do(gpu):
+    x, weight = to_device(np.ones((0, 5, 5, 4), np.float32), gpu), to_device(np.ones((3, 3, 4, 8), np.float32), gpu)
+    y = implicit_gemm.conv2d(x, weight, None, Window((3, 3)), 1)
+    assert y.shape == (0, 3, 3, 8)
+    assert not to_device(implicit_gemm.weight_gradient(x, y, Window((3, 3)), 1), "cpu").any()
