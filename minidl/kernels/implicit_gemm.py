@@ -44,7 +44,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
     """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
     xp, o = get_array_module(x), weight.shape[3]
     y = xp.empty((len(x), *window.output_size(*x.shape[1:3]), o), x.dtype)
-    arrays = cuda.contiguous(x, weight, weight if bias is None else bias)
+    arrays = _in_chunks(x, weight, weight if bias is None else bias)
     constants = [_geometry(window, x, y, groups), np.int32(o // groups), np.int32(bias is not None)]
     tiles = -(-prod(y.shape[:3]) // TILE_M) * -(-o // groups // _tile_n(o // groups))
     _launch("convolve", (tiles, groups), o // groups, [*arrays, y], constants)
@@ -63,11 +63,16 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     share = max(1, -(-places // (max(1, BLOCKS // (tiles * groups)) * depth))) * depth
     parts = xp.empty((-(-places // share), *dw.shape), np.float32)
     constants = [_geometry(window, x, dy, groups), np.int32(o // groups), np.int32(share)]
-    _launch("weight_gradient", (tiles, groups, len(parts)), o // groups, [*cuda.contiguous(x, dy), parts], constants)
+    _launch("weight_gradient", (tiles, groups, len(parts)), o // groups, [*_in_chunks(x, dy), parts], constants)
     (blocks,), threads = cuda.shares((dw.size,), 1)
     add = _function(xp, "add_parts", dw.dtype, 64, xp.cuda.Device().id)
     add((blocks,), threads, (parts, dw, dw.size, len(parts)))
     return dw
+
+
+def _in_chunks(*arrays: Array) -> list[Array]:
+    """The arrays, or copies of them, without gaps and from an address where a chunk can begin."""
+    return [a if a.data.ptr % cuda.VECTOR_BYTES == 0 else a.copy() for a in cuda.contiguous(*arrays)]
 
 
 def _geometry(window: Window, x: Array, y: Array, groups: int) -> np.ndarray:
@@ -97,9 +102,11 @@ def options(dtype: np.dtype, tile_n: int) -> tuple[str, ...]:
 
 @cache
 def _function(xp: ModuleType, kernel: str, dtype: np.dtype, tile_n: int, device: int) -> Any:
-    """The kernel on that device, which is told to give it more shared memory than blocks have without asking."""
+    """The kernel on that device, which is told to give it more shared memory than blocks have without asking, and as little of the
+    first-level cache as can be: chunks go past it."""
     function = xp.RawModule(code=cuda.source("implicit_gemm"), options=options(dtype, tile_n)).get_function(kernel)
     function.max_dynamic_shared_size_bytes = _shared_bytes(tile_n)
+    function.preferred_shared_memory_carveout = 100  # per cent
     return function
 
 

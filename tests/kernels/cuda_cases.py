@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 from kernels.strategies import assert_close, dtypes, normal, pairs, seeds
 from minidl.backend import to_device
-from minidl.kernels import convolution, cuda, dropout, elementwise, im2col, lrn, pooling, update
+from minidl.kernels import convolution, cuda, dropout, elementwise, im2col, lrn, pooling, sums, update
 from minidl.kernels.window import Window
 
 channels = st.sampled_from([1, 2, 3, 4, 6, 8, 12])  # whole vectors of 16 bytes, and not
@@ -184,6 +184,17 @@ def check_update(device, case):
             assert_close(actual, expected)
 
 
+SUMS = st.tuples(st.integers(0, 3000), channels, dtypes, seeds, st.sampled_from([1, 3, 128]))
+
+
+def check_sums(device, case):
+    rows, c, dtype, seed, strip = case
+    (x,) = normal(seed, (rows, c), dtype=dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sums, "STRIP", max(2, strip))
+        assert_close(sums.sum_to_last_axis(to_device(x, device)), x.astype(np.float64).sum(axis=0))
+
+
 keys = st.sampled_from([0, 7, 2**32 + 1, 2**63 - 1])
 offsets = st.sampled_from([0, 3, 2**32 - 2, 2**62])  # also where the counter's lower word ends
 DROPOUT = st.tuples(sizes, dtypes, seeds, keys, offsets)
@@ -198,5 +209,5 @@ def check_dropout(device, case):
 CHECKS = [
     (check_max_pool, POOLING), (check_max_pool_backward, POOLING), (check_sum_pool, POOLING), (check_im2col, IM2COL),
     (check_col2im, IM2COL), (check_convolution, CONVOLUTION), (check_lrn, LRN), (check_relu, FLAT), (check_add_bias_relu, BIAS),
-    (check_update, UPDATE), (check_dropout, DROPOUT),
+    (check_update, UPDATE), (check_dropout, DROPOUT), (check_sums, SUMS),
 ]  # fmt: skip

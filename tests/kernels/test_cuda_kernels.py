@@ -35,7 +35,7 @@ def test_they_compute_what_numpy_does(gpu, check, cases):
     run()
 
 
-@pytest.mark.parametrize("file", ["pooling", "im2col", "lrn", "elementwise", "update", "dropout"])
+@pytest.mark.parametrize("file", ["pooling", "im2col", "lrn", "elementwise", "update", "dropout", "sums"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_they_are_there(gpu, file, dtype):
     """So the test above has not compared NumPy with itself."""
@@ -80,7 +80,7 @@ def test_sixteen_bytes_at_a_time_only_where_all_is_aligned(gpu, dtype, lanes):
     assert cuda.vector_width(x.dtype, 4, [xp.zeros((2, 3, 9), dtype)[..., :4]]) == 1, "the next pixel's address"
 
 
-@pytest.mark.parametrize("file", ["pooling", "im2col", "lrn", "elementwise", "update", "dropout"])
+@pytest.mark.parametrize("file", ["pooling", "im2col", "lrn", "elementwise", "update", "dropout", "sums"])
 def test_mixed_and_other_types_are_left_to_the_operations(gpu, file):
     single, double, half = (to_device(np.zeros(1, dtype), gpu) for dtype in (np.float32, np.float64, np.float16))
     assert not cuda.ready(file, single, double)

@@ -73,6 +73,12 @@ BUGS = {  # file, check: what is replaced in the source, by what
         ("velocity.of[e] += decay * weight.of[e]", "weight.of[e] -= decay * weight.of[e]"),
         ("/ root + eps", "+ eps"),  # the means' start at 0 is not corrected
     ],
+    ("sums", "check_sums"): [
+        ("min(first + strip, rows)", "min(first + strip - 1, rows)"),
+        ("number * strip", "number * (strip + 1)"),
+        ("line * together + place", "line * together"),
+        ("(strips + together - 1) / together", "strips / together"),
+    ],
     ("dropout", "check_dropout"): [
         ("offset + i / 4", "offset + i"),
         ("round < 10", "round < 9"),

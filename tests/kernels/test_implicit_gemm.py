@@ -159,6 +159,14 @@ def test_what_is_not_finite_stays_so(gpu):
     np.testing.assert_array_equal(y, np.repeat(x.sum(axis=3, keepdims=True), 4, axis=3))
 
 
+def test_arrays_in_any_layout_and_at_any_address(gpu):
+    x, weight = few_bits(0, (2, 6, 5, 9), (3, 3, 8, 4))
+    whole, w = to_device(x, gpu), to_device(weight, gpu)
+    flat = get_array_module(w).concatenate([w.reshape(-1)[:1], w.reshape(-1)])[1:].reshape(w.shape)  # 4 bytes further on
+    y = implicit_gemm.conv2d(whole[::-1, :, :, 1:], flat, None, Window((3, 3)), 1)
+    np.testing.assert_array_equal(to_device(y, "cpu"), convolution.conv2d_plain(x[::-1, :, :, 1:], weight, None, Window((3, 3)), 1))
+
+
 def test_nothing_to_do(gpu):
     x, weight = to_device(np.ones((0, 5, 5, 4), np.float32), gpu), to_device(np.ones((3, 3, 4, 8), np.float32), gpu)
     y = implicit_gemm.conv2d(x, weight, None, Window((3, 3)), 1)

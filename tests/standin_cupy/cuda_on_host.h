@@ -16,6 +16,7 @@ struct uint4 {
 static thread_local uint3 gridDim, blockDim, blockIdx, threadIdx;
 
 inline int min(int a, int b) { return a < b ? a : b; }
+inline long long min(long long a, long long b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 inline int abs(int a) { return a < 0 ? -a : a; }
 // Not from <math.h>: reading it would be half of the time that compiling a kernel takes.

@@ -77,6 +77,7 @@ class RawKernel:
         self.name, self._launch = name, getattr(library, f"launch_{name}")
         self._launch.restype = ctypes.c_char_p
         self._shared_bytes = SHARED_BYTES
+        self.preferred_shared_memory_carveout = -1  # no matter here
         numbers = (ctypes.c_int * 300)()
         count = getattr(library, f"describe_{name}")(numbers)
         triples = [numbers[3 * i : 3 * i + 3] for i in range(count)]

@@ -1,0 +1,39 @@
+"""The sum over all axes but the last, which is what a bias receives: in strips, and in strips of their sums.
+
+AlexNet's first layer adds up 387,200 numbers for each channel at 128 images. One after the other, in single precision, they lose three
+digits; in strips the error grows like the logarithm. And strips are work for many threads: CuPy's own sum gives each channel to one
+block, whose threads use 4 of every 32 bytes that memory delivers.
+"""
+
+from __future__ import annotations
+
+from minidl.backend import Array, get_array_module
+from minidl.kernels import cuda
+
+STRIP = 128  # rows that are added up one after the other
+TOGETHER = 8  # strips to a block of threads
+
+
+def sum_to_last_axis(x: Array) -> Array:
+    """x: (..., C). Returns (C,). The order of the additions is fixed."""
+    rows = x.reshape(-1, x.shape[-1])
+    add = _add_by_kernel if x.size and cuda.ready("sums", x) else _add
+    while len(rows) > STRIP:
+        rows = add(rows)
+    return add(rows)[0]
+
+
+def _add(rows: Array) -> Array:
+    xp, whole = get_array_module(rows), len(rows) // STRIP * STRIP
+    if len(rows) <= STRIP:
+        return rows.sum(axis=0, keepdims=True)
+    strips = rows[:whole].reshape(-1, STRIP, rows.shape[1]).sum(axis=1)
+    return strips if whole == len(rows) else xp.concatenate([strips, rows[whole:].sum(axis=0, keepdims=True)])
+
+
+def _add_by_kernel(rows: Array) -> Array:
+    (rows,) = cuda.contiguous(rows)
+    sums = get_array_module(rows).empty((-(-len(rows) // STRIP), rows.shape[1]), rows.dtype)
+    over = (-(-len(sums) // TOGETHER), TOGETHER, rows.shape[1])
+    cuda.launch("sums", "sum_strips", [rows, sums], [*rows.shape, STRIP, TOGETHER], over)
+    return sums
