@@ -68,7 +68,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) convolve(
         corners[row] = corner(g, Digits(first + row, g.rows, g.columns), first + row < places, groups * g.channels);
     const int chunk = threadIdx.x % 8;
     Digits k(chunk * CHUNK, g.kernel_width, g.channels);
-    float sums[4][8][4] = {};
+    Sums sums = {};
     multiply(
         (size + DEPTH - 1) / DEPTH, sums, [&](int step) {},
         [&](int step, uint4* left, uint4* right) {
@@ -81,21 +81,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) convolve(
             k.advance(DEPTH, g.kernel_width, g.channels);
             fill_right(right, weight + group * outputs, step * DEPTH, size, groups * outputs, column, outputs);
         },
-        [&](const uint4* left, int half, LeftWords& words) { read_rows(left, first_row(), half, words); });
+        [&](const uint4* left, int half, RowWords& words) { read_rows(left, first_row(), half, words); });
 
-    const int lane = threadIdx.x % 32;
+    const int g8 = threadIdx.x % 32 / 4 * 8, t2 = threadIdx.x % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        const int place = first + first_row() + 8 * i + lane / 4;
+    for (int i = 0; i < 16; ++i) {
+        const int place = first + first_row() + i / 2 * 8 + t2 + i % 2;
         if (place >= places) continue;
 #pragma unroll
-        for (int part = 0; part < 16 / CHUNK; ++part) {
-            const int from = column + first_column() + 16 * (lane % 4) + part * CHUNK;
+        for (int part = 0; part < 8; part += CHUNK) {
+            const int from = column + first_column() + g8 + part;
             if (from >= outputs) continue;
-            Channels<Real> value = {};
+            Channels<Number> value = {};
             if (with_bias) value = load(bias + group * outputs + from);
 #pragma unroll
-            for (int e = 0; e < CHUNK; ++e) value.of[e] += sums[i / 2][(part * CHUNK + e) % 8][2 * (i % 2) + part * CHUNK / 8];
+            for (int e = 0; e < CHUNK; ++e) value.of[e] += sum_at(sums, i / 2, i % 2, part + e);
             store(y + ((long long)place * groups + group) * outputs + from, value);
         }
     }
@@ -116,7 +116,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) weight_gradient(
     const Corner by = offset(g, Digits(first + chunk * CHUNK, g.kernel_width, g.channels), groups * g.channels);
     __shared__ Corner corners[2][DEPTH];
     Digits place(begin + threadIdx.x, g.rows, g.columns);
-    float sums[4][8][4] = {};
+    Sums sums = {};
     multiply(
         (end - begin + DEPTH - 1) / DEPTH, sums,
         [&](int step) {
@@ -133,33 +133,31 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) weight_gradient(
             }
             fill_right(right, dy + group * outputs, begin + step * DEPTH, end, groups * outputs, column, outputs);
         },
-        [&](const uint4* left, int half, LeftWords& words) { read_columns_as_rows(left, TILE_M, first_row(), half, words); });
+        [&](const uint4* left, int half, RowWords& words) { read_columns(left, TILE_M, first_row(), half, words); });
 
-    const int lane = threadIdx.x % 32;
+    const int g8 = threadIdx.x % 32 / 4 * 8, t2 = threadIdx.x % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        const int k = first + first_row() + 8 * (lane / 4) + i;
-        if (k >= size) continue;
+    for (int i = 0; i < 16; ++i) {
+        const int position = first + first_row() + (t2 + i % 2) * 8 + i / 2;
+        if (position >= size) continue;
 #pragma unroll
-        for (int part = 0; part < 4; ++part) {
-            const int from = column + first_column() + 16 * (lane % 4) + part * 4;
+        for (int part = 0; part < 8; part += 4) {
+            const int from = column + first_column() + g8 + part;
             if (from >= outputs) continue;
             float4 value;
-            const int n = part * 4 % 8, c = 2 * (i % 2) + part / 2;
-            value.x = sums[i / 2][n][c], value.y = sums[i / 2][n + 1][c];
-            value.z = sums[i / 2][n + 2][c], value.w = sums[i / 2][n + 3][c];
-            float* target = parts + (((long long)blockIdx.z * size + k) * groups + group) * outputs + from;
-            *reinterpret_cast<float4*>(target) = value;
+            value.x = sum_at(sums, i / 2, i % 2, part), value.y = sum_at(sums, i / 2, i % 2, part + 1);
+            value.z = sum_at(sums, i / 2, i % 2, part + 2), value.w = sum_at(sums, i / 2, i % 2, part + 3);
+            *reinterpret_cast<float4*>(parts + (((long long)blockIdx.z * size + position) * groups + group) * outputs + from) = value;
         }
     }
 }
 
-// The sum of the parts, in their order. A thread adds up one element.
-extern "C" __global__ void add_parts(
-    const float* __restrict__ parts, Real* __restrict__ sum, const long long size, const long long shares) {
-    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < size; i += (long long)gridDim.x * blockDim.x) {
-        float total = 0;
-        for (long long part = 0; part < shares; ++part) total += parts[part * size + i];
-        sum[i] = total;
-    }
+// The sum of the parts, in their order. A thread adds up WIDTH elements.
+extern "C" __global__ void add_parts(const float* __restrict__ parts, Real* __restrict__ sum, const long long size, const long long shares) {
+    for_each_element(size, [&](long long i) {
+        Channels<Number> total = {};
+        for (long long part = 0; part < shares; ++part)
+            for (int e = 0; e < WIDTH; ++e) total.of[e] += parts[part * size + i + e];
+        store(sum + i, total);
+    });
 }

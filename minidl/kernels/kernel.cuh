@@ -1,7 +1,7 @@
 // What every kernel shares: types, and which element of an array a thread works on. cuda.py compiles each .cu file, with this file
 // in place of its `#include`, once for every setting of
 //
-//     Real      float32 or float64
+//     Real      float32, float64 or bfloat16: the numbers in memory. What is computed with is a `Number`, which of bfloat16 is float32
 //     Position  uint8 or uint32, where an element is in its window
 //     WIDTH     how many neighbouring channels a thread loads, computes and stores together: as many as make 16 bytes, the most
 //               that one instruction can move, or 1 where the number of channels or an address does not allow it
@@ -14,20 +14,51 @@ using float64 = double;
 using uint8 = unsigned char;
 using uint32 = unsigned int;
 
+// The upper half of a float32. CUDA's own type is in a header that a machine may not have.
+struct bfloat16 {
+    unsigned short bits;
+};
+
+template <class T>
+__device__ T number(T stored) {
+    return stored;
+}
+__device__ inline float32 number(bfloat16 stored) { return __uint_as_float((uint32)stored.bits << 16); }
+
+using Number = decltype(number(Real{}));
+
+// To the nearest; of two that are equally near, to the one whose last digit is 0. A NaN stays one, whatever digits it has.
+__device__ inline bfloat16 rounded(float32 value) {
+    const uint32 bits = __float_as_uint(value);
+    return {(unsigned short)((value != value ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+
 // WIDTH neighbouring channels, in registers as long as `of` is indexed by unrolled loops.
 template <class T>
 struct alignas(sizeof(T) * WIDTH) Channels {
     T of[WIDTH];
 };
 
+// From memory, as what is computed with, and back.
 template <class T>
 __device__ Channels<T> load(const T* address) {
     return *reinterpret_cast<const Channels<T>*>(address);
+}
+__device__ inline Channels<float32> load(const bfloat16* address) {
+    const Channels<bfloat16> stored = *reinterpret_cast<const Channels<bfloat16>*>(address);
+    Channels<float32> value;
+    for (int e = 0; e < WIDTH; ++e) value.of[e] = number(stored.of[e]);
+    return value;
 }
 
 template <class T>
 __device__ void store(T* address, Channels<T> value) {
     *reinterpret_cast<Channels<T>*>(address) = value;
+}
+__device__ inline void store(bfloat16* address, Channels<float32> value) {
+    Channels<bfloat16> stored;
+    for (int e = 0; e < WIDTH; ++e) stored.of[e] = rounded(value.of[e]);
+    *reinterpret_cast<Channels<bfloat16>*>(address) = stored;
 }
 
 // `task(row, column, channel)` for every WIDTH channels of an array (rows, columns, channels), shared out among all threads: a block

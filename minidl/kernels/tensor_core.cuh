@@ -37,6 +37,12 @@ __device__ void multiply_tile(float (&c)[4], const uint32 (&a)[4], const uint32 
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+__device__ void multiply_tile(float (&c)[4], const uint32 (&a)[4], const uint32 (&b)[2], bfloat16) {
+    PTX("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 template <class Real, int M, int N>
 __device__ void multiply_tiles(float (&c)[M][N][4], const uint32 (&a)[M][4], const uint32 (&b)[N][2]) {
 #pragma unroll

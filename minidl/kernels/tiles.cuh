@@ -22,57 +22,68 @@ __device__ int in_column(int k, int chunk, int columns) {
     return k * (columns / CHUNK) + (chunk ^ (CHUNK == 4 ? (t & 1) | (t & 2) << 1 : t << 1));
 }
 
-// A tensor core multiplies 16 rows of 8 words of 32 bits by 8 columns of as many. The thread with g = lane / 4 and t = lane % 4 has
+// A tensor core multiplies 16 rows of 8 words of 32 bits, a float32 or two bfloat16 each, by 8 columns of as many. The thread with
+// g = lane / 4 and t = lane % 4 has
 //
 //     a: row g and g + 8 of word t, then of word t + 4       b: column g of word t, then of word t + 4
 //     c: row g, columns 2t and 2t + 1, then of row g + 8
 //
-// Which k a word stands for is free, as long as a and b agree: here word t of product `s` is word 4t + 2s of 16, and word t + 4 the one
-// after it, so that a thread finds the words of two products side by side. Which row or column of the tile a row of a or a column of b
-// is, is free as well: with tiles in columns, thread g has 8 neighbouring columns, one for each tensor core product.
-using LeftWords = uint32[2][4][4];   // [s][16 rows][as above]
-using RightWords = uint32[2][8][2];  // [s][8 columns][as above]
+// Its rows are to be columns of the product here, and its columns rows: a thread then has 8 neighbouring columns of c, and what it reads
+// from memory as 16 bytes is in the registers where b wants it. Which k a word stands for is free, as long as a and b agree: word t of
+// product `s` is word 4t + 2s of 16, and word t + 4 the one after it. Which row or column of the tile is which of c is free as well.
+using ColumnWords = uint32[2][4][4];  // [s][16 rows of a][as above]
+using RowWords = uint32[2][8][2];     // [s][8 columns of b][as above]
 
 // Of a float32 tensor cores see 10 bits of mantissa and cut off 13. Adding half of what the last bit seen is worth would round to nearest.
 // This factor, 1 + 2 ** -11 / 1.4, adds between 0.7 and 1.4 times as much, on average as much, in one instruction instead of three (the
 // loop is half as long), and leaves alone infinity, NaN and numbers of 10 bits. Errors are 6 % larger than rounded to nearest.
-__device__ uint32 factor(uint32 word) { return __float_as_uint(__uint_as_float(word) * 1.00034877f); }
+// A word of two bfloat16 is all seen.
+__device__ uint32 seen(uint32 word) {
+    if constexpr (CHUNK == 8) return word;
+    return __float_as_uint(__uint_as_float(word) * 1.00034877f);
+}
 
 __device__ void unpack(uint4 chunk, uint32 (&words)[4]) {
     words[0] = chunk.x, words[1] = chunk.y, words[2] = chunk.z, words[3] = chunk.w;
 }
 
-// Rows first ... first + 63 of a tile in rows; row g + 8h of the m-th product is row 16m + g + 8h. half: which 16 of its 32 words.
-__device__ void read_rows(const uint4* tile, int first, int half, LeftWords& words) {
+// Rows first ... first + 63 of a tile in rows; column g of the n-th b is row 8n + g. half: which 16 of a row's 32 words.
+__device__ void read_rows(const uint4* tile, int first, int half, RowWords& words) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-    for (int m = 0; m < 4; ++m)
+    for (int n = 0; n < 8; ++n) {
+        uint32 found[4];
+        unpack(tile[in_row(first + 8 * n + g, 4 * half + t)], found);
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-            uint32 found[4];
-            unpack(tile[in_row(first + 16 * m + 8 * h + g, 4 * half + t)], found);
-#pragma unroll
-            for (int i = 0; i < 4; ++i) words[i / 2][m][2 * (i % 2) + h] = factor(found[i]);
-        }
+        for (int i = 0; i < 4; ++i) words[i / 2][n][i % 2] = seen(found[i]);
+    }
 }
 
-// Columns first ... first + 63 of a tile in columns; column g of the n-th product is column 8g + n.
-__device__ void read_columns(const uint4* tile, int columns, int first, int half, RightWords& words) {
+// Columns first ... first + 63 of a tile in columns; column g of the n-th b is column 8g + n. A word of bfloat16 takes from two k.
+__device__ void read_columns(const uint4* tile, int columns, int first, int half, RowWords& words) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
+    for (int i = 0; i < 4; ++i) {
+        const int k = 4 * CHUNK * half + CHUNK * t + CHUNK / 4 * i, chunk = first / CHUNK + 8 / CHUNK * g;
+        uint32 one[4], other[4];
+        unpack(tile[in_column(k, chunk, columns)], one);
+        unpack(CHUNK == 4 ? tile[in_column(k, chunk + 1, columns)] : tile[in_column(k + 1, chunk, columns)], other);
 #pragma unroll
-        for (int part = 0; part < 2; ++part) {
-            uint32 found[4];
-            unpack(tile[in_column(16 * half + 4 * t + i, first / 4 + 2 * g + part, columns)], found);
-#pragma unroll
-            for (int n = 0; n < 4; ++n) words[i / 2][4 * part + n][i % 2] = factor(found[n]);
+        for (int n = 0; n < 4; ++n) {
+            if constexpr (CHUNK == 4) {
+                words[i / 2][n][i % 2] = seen(one[n]);
+                words[i / 2][4 + n][i % 2] = seen(other[n]);
+            } else {
+                words[i / 2][2 * n][i % 2] = __byte_perm(one[n], other[n], 0x5410);  // the lower halves of both
+                words[i / 2][2 * n + 1][i % 2] = __byte_perm(one[n], other[n], 0x7632);  // the upper ones
+            }
         }
+    }
 }
 
-// The same as a left factor: row g + 8h of the m-th product is column 8g + 2m + h.
-__device__ void read_columns_as_rows(const uint4* tile, int columns, int first, int half, LeftWords& words) {
-    RightWords found;
+// The same for a; row g + 8h of the m-th a is column 8g + 2m + h.
+__device__ void read_columns(const uint4* tile, int columns, int first, int half, ColumnWords& words) {
+    RowWords found;
     read_columns(tile, columns, first, half, found);
 #pragma unroll
     for (int s = 0; s < 2; ++s)
@@ -84,10 +95,15 @@ __device__ void read_columns_as_rows(const uint4* tile, int columns, int first, 
 __device__ int first_row() { return threadIdx.x / 32 / (TILE_N / 64) * 64; }
 __device__ int first_column() { return threadIdx.x / 32 % (TILE_N / 64) * 64; }
 
+// What a thread has of its warp's 64 x 64 sums: in row `n`, i (which is a function of how rows were read), the columns 8g ... 8g + 7.
+using Sums = float[4][8][4];
+
+__device__ float sum_at(const Sums& sums, int n, int i, int column) { return sums[column / 2][n][column % 2 * 2 + i]; }
+
 // Adds the products of `steps` steps to `sums`. fill(step, left, right) starts to copy what belongs to a step, with what prepare(step) has
 // put into shared memory for it; both are called for one step after the other. read(left, half, words) gets the words of the warp's rows.
 template <class Prepare, class Fill, class Read>
-__device__ void multiply(int steps, float (&sums)[4][8][4], Prepare prepare, Fill fill, Read read) {
+__device__ void multiply(int steps, Sums& sums, Prepare prepare, Fill fill, Read read) {
     uint4* const memory = shared_memory();
     const auto start = [&](int step) {
         uint4* const left = memory + step % STAGES * (LEFT + RIGHT);
@@ -107,10 +123,10 @@ __device__ void multiply(int steps, float (&sums)[4][8][4], Prepare prepare, Fil
         const uint4* const left = memory + step % STAGES * (LEFT + RIGHT);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            LeftWords a;
-            RightWords b;
-            read(left, half, a);
-            read_columns(left + LEFT, TILE_N, first_column(), half, b);
+            ColumnWords a;
+            RowWords b;
+            read_columns(left + LEFT, TILE_N, first_column(), half, a);
+            read(left, half, b);
 #pragma unroll
             for (int s = 0; s < 2; ++s) multiply_tiles<Real>(sums, a[s], b[s]);
         }

@@ -89,8 +89,8 @@ BUGS = {
         ("if (place >= places) continue;", "if (place + 1 >= places) continue;"),
         ("exists ? down : -(1 << 30)", "-(1 << 30)"),
         ("first + k < rows && from", "first + k + 1 < rows && from"),
-        ("2 * (i % 2) + part * CHUNK / 8", "2 * (part * CHUNK / 8) + i % 2"),
-        ("8 * (lane / 4) + i", "8 * i + lane / 4"),
+        ("first_row() + i / 2 * 8 + t2 + i % 2", "first_row() + i / 2 * 8 + t2 + 1 - i % 2"),
+        ("(t2 + i % 2) * 8 + i / 2", "i / 2 * 8 + t2 + i % 2"),
         ("const int begin = blockIdx.z * share,", "const int begin = blockIdx.z * (share + 1),"),
         ("part < shares", "part < shares - 1"),
         ("if (with_bias)", "if (!with_bias)"),
@@ -104,9 +104,9 @@ BUGS = {
         ("end_group();  // an empty one", "if (step < steps) end_group();  //"),
         ("prepare(0);", ""),
         ("4 * half + t", "4 * half + (t ^ 1)"),  # another word than the right factor has there
-        ("words[i / 2][4 * part + n][i % 2]", "words[i % 2][4 * part + n][i / 2]"),
+        ("words[i / 2][4 + n][i % 2]", "words[i % 2][4 + n][i / 2]"),
         ("1.00034877f", "1.01f"),
-        ("TILE_N, first_column(), half, b", "TILE_N, 0, half, b"),
+        ("TILE_N, first_column(), half, a", "TILE_N, 0, half, a"),
     ],
 }  # fmt: skip
 

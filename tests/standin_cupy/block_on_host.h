@@ -135,16 +135,11 @@ void wait_for_groups() {
 
 constexpr unsigned TF32 = ~0u << 13;  // the bits of a float32 that tensor cores see
 
-inline float __uint_as_float(unsigned word) {
-    float number;
-    __builtin_memcpy(&number, &word, sizeof number);
-    return number;
-}
-
-inline unsigned __float_as_uint(float number) {
-    unsigned word;
-    __builtin_memcpy(&word, &number, sizeof word);
-    return word;
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned which) {
+    const unsigned long long bytes = (unsigned long long)b << 32 | a;
+    unsigned result = 0;
+    for (int i = 0; i < 4; ++i) result |= unsigned(bytes >> 8 * (which >> 4 * i & 7) & 0xff) << 8 * i;
+    return result;
 }
 
 // The products of the 4 bytes of two words: of one float32 of which the tensor cores do not see all, or of two bfloat16.
