@@ -307,12 +307,13 @@ plt.show()
 # wrote the slopes of `add` and `multiply`, and a configuration file said which
 # layer feeds which.
 #
-# Now read in `minidl/tensor.py` the classes `Add` and `Multiply`: your two
-# functions, on whole arrays. They differ from yours in two ways. They do not
-# keep the local slopes as numbers: for an array of a thousand numbers there
-# would be a million slopes, nearly all of them 0. Instead they have a method
-# `backward`, which multiplies what arrives by the slopes at once. And it
-# multiplies Tensors, which remember too, so that slopes of slopes can be had.
+# Now read in `minidl/core/arithmetic.py` the classes `Add` and `Multiply`:
+# your two functions, on whole arrays. They differ from yours in two ways. They
+# do not keep the local slopes as numbers: for an array of a thousand numbers
+# there would be a million slopes, nearly all of them 0. Instead they have a
+# method `backward`, which multiplies what arrives by the slopes at once. And
+# it multiplies Tensors, which remember too, so that slopes of slopes can be
+# had.
 #
 # **The next lesson** begins with a flaw. Try this with your `backward`:
 #

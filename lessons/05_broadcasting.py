@@ -435,10 +435,11 @@ print("shape", squares.shape, " mean", squares.mean())
 # - write an operation on arrays of any matching shapes, forward and back;
 # - recognise a transpose when you see one, and check it without an example.
 #
-# Now read in `minidl/tensor.py` the classes `Add`, `Multiply` and `SumTo`.
-# They differ from yours: an operation is a class with two methods, and its
-# `backward` works on Tensors, not on arrays. So `SumTo` is an operation too,
-# and its own way back is `BroadcastTo`: each is the transpose of the other.
+# Now read in `minidl/core/arithmetic.py` the classes `Add` and `Multiply`, and
+# in `minidl/core/shape.py` `SumTo`. They differ from yours: an operation is a
+# class with two methods, and its `backward` works on Tensors, not on arrays.
+# So `SumTo` is an operation too, and its own way back is `BroadcastTo`: each
+# is the transpose of the other.
 #
 # **The next lesson** asks for the slope of a slope. For that, what comes back
 # must itself remember how it was made. With matrix products, sums and indices

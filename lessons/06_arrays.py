@@ -561,15 +561,16 @@ plt.show()
 # and whatever you write for it has the form of today: a class with `forward`
 # and `backward`.
 #
-# Now read `minidl/tensor.py`: first the class `Function`, then `MatMul`,
-# `Sum`, `GetItem` and `PutItem`, which you will recognise. It differs from
-# yours in this. A Tensor may be float32 and live on a GPU, and a Python float
-# becomes float32. Besides `grad` there is a method `backward`, which adds to
-# the `.grad` of the leaves as in lesson 3. `grad` complains about an input on
-# which the output does not depend, where yours says 0. An operation whose
-# `backward` needs only the shapes of its inputs says so with `keeps_inputs`,
-# and their memory is let go. And the numbers in a Tensor cannot be changed in
-# place, since some `backward` may still need them.
+# Now read `minidl/function.py`, then `minidl/tensor.py`, and in `minidl/core/`
+# the classes `MatMul`, `Sum`, `GetItem` and `PutItem`, which you will
+# recognise. What differs from yours is this. A Tensor may be float32 and live
+# on a GPU, and a Python float becomes float32. Besides `grad` there is a
+# method `backward`, which adds to the `.grad` of the leaves as in lesson 3.
+# `grad` complains about an input on which the output does not depend, where
+# yours says 0. An operation whose `backward` needs only the shapes of its
+# inputs says so with `keeps_inputs`, and their memory is let go. And the
+# numbers in a Tensor cannot be changed in place, since some `backward` may
+# still need them.
 #
 # **The next lesson** takes the arrays to another machine. The same `forward`
 # shall run on a CPU and on a GPU, and the trick is one line long.

@@ -10,9 +10,10 @@
 from minidl import data, functional, models, nn, optim
 from minidl.autograd import is_grad_enabled, no_grad
 from minidl.backend import default_device, get_default_device, manual_seed, set_default_device
+from minidl.function import Function
 from minidl.gradcheck import gradcheck
 from minidl.ops.array import concatenate, pad, stack, where
-from minidl.tensor import Function, Tensor, grad, tensor
+from minidl.tensor import Tensor, grad, tensor
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,6 @@
 """The graph, walked backwards: which operations led to a result, in which order, and the sum of the gradients.
 
-This file knows nothing of arrays. An operation (a `Function`, see `tensor.py`) has `.inputs`, `.number` and `.backward`; a
+This file knows nothing of arrays. An operation (a `Function`, see `function.py`) has `.inputs`, `.number` and `.backward`; a
 Tensor has `.grad_fn` (the operation that made it, None for a leaf) and `.requires_grad`. That is all it takes.
 """
 
@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from minidl.tensor import Function, Tensor
+    from minidl.function import Function
+    from minidl.tensor import Tensor
 
 
 class _Recording(threading.local):

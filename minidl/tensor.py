@@ -1,8 +1,7 @@
-"""Tensor, Function and the core operations.
+"""Tensor: an array that remembers the operation that made it.
 
-A `Tensor` is an array that remembers the operation that made it. An operation is a `Function`: `forward` computes on plain
-arrays, `backward` carries a gradient back with Tensor operations, and therefore can itself be differentiated. What is here is
-arithmetic and the moving about of elements; everything a network needs beyond that is in `ops/`.
+An operation is a `Function` (`function.py`). Those behind a Tensor's operators and methods, arithmetic and the moving about of
+elements, are in `core/`; everything a network needs beyond that is in `ops/`. `autograd.py` walks back through what was recorded.
 
 Arrays are never changed in place: `Tensor(...)` copies, `.data` is a read-only view, and a new value is assigned
 (`w.data = w.data - lr * w.grad.data`). So two Tensors may share memory, and a value that `backward` will need cannot change
@@ -11,7 +10,6 @@ unnoticed: assignments are counted, and `backward` refuses to use a value that w
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,133 +18,15 @@ from typing import Any
 import numpy as np
 
 from minidl import backend
-from minidl.autograd import backpropagate, no_grad, recording
+from minidl.autograd import backpropagate, no_grad
 from minidl.backend import Array, get_array_module
-from minidl.kernels import matmul as products
-
-Axis = int | tuple[int, ...] | None
-
-_clock = itertools.count()
-
-
-class Function:
-    """One operation in the graph. A subclass writes `forward` (arrays to array) and `backward` (Tensor to Tensors).
-
-    `backward(gradient)` returns one gradient for each input, in their order, or None for an input that needs none; a single
-    input's gradient may be returned bare. It finds its inputs in `self.inputs` and may use whatever `forward` stored on `self`.
-    An operation is used once: make a new object for each call.
-    """
-
-    inputs: tuple[Tensor, ...] = None  # type: ignore[assignment]  # None: not recorded yet, or freed
-    number: int
-    versions: int
-    output_array: Array
-    keeps_inputs = True  # False: backward needs only the shapes of its inputs, so their memory is let go
-    keeps_output = False  # True: backward uses self.output
-
-    @property
-    def name(self) -> str:
-        return type(self).__name__
-
-    def forward(self, *arrays: Array) -> Array:
-        raise NotImplementedError(f"{self.name} must define forward(*arrays)")
-
-    def backward(self, gradient: Tensor) -> Tensor | tuple[Tensor | None, ...] | None:
-        raise NotImplementedError(f"{self.name} must define backward(gradient)")
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        try:
-            arrays = [t._array for t in inputs]
-            if type(arrays[0]) is np.ndarray:  # `beside` would do nothing, in a tenth of a small operation's time
-                array = self.forward(*arrays)
-            else:
-                with backend.beside(arrays[0]):
-                    array = self.forward(*arrays)
-        except Exception as error:
-            self._explain(error, inputs)
-            raise
-        if type(array) is not np.ndarray and not backend.is_array(array):
-            array = self._as_array(array)
-        if recording.on:
-            for t in inputs:
-                if t._requires_grad:
-                    return self._record(inputs, array)
-        return wrap(array)
-
-    def _as_array(self, result: Any) -> np.ndarray:
-        """NumPy's sums give a scalar where everything was summed; nothing else but arrays may come out of `forward`."""
-        if isinstance(result, np.generic):
-            return np.asarray(result)
-        raise TypeError(f"{self.name}.forward must return an array, got {type(result).__name__}")
-
-    def _record(self, inputs: tuple[Tensor, ...], array: Array) -> Tensor:
-        if self.inputs is not None:
-            raise RuntimeError(f"{self.name}: an operation keeps what its backward needs, so it is used once; make one a call")
-        self.number = next(_clock)
-        self.inputs = inputs if self.keeps_inputs else tuple([_husk(t) for t in inputs])
-        # A version only ever grows, so the sum stays the same only while none of them changes.
-        self.versions = _versions(inputs)
-        output = wrap(array, True, self)
-        if self.keeps_output:
-            self.output_array = output._array
-        return output
-
-    @property
-    def output(self) -> Tensor:
-        """The result of `forward`, as part of the graph (and without a reference cycle)."""
-        return wrap(self.output_array, True, self)
-
-    def input_gradients(self, gradient: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(input, its gradient) for every input that asks for one."""
-        if _versions(self.inputs) != self.versions:
-            shapes = ", ".join(str(t.shape) for t in self.inputs)
-            raise RuntimeError(
-                f"{self.name}: an input (shapes {shapes}) was given a new value after this operation had used it, so its gradient "
-                "would be wrong. Call backward before changing values, or compute the result again."
-            )
-        if type(gradient._array) is np.ndarray:
-            gradients = self.backward(gradient)
-        else:
-            with backend.beside(gradient._array):
-                gradients = self.backward(gradient)
-        if not isinstance(gradients, tuple):
-            gradients = (gradients,)
-        if len(gradients) != len(self.inputs):
-            raise RuntimeError(f"{self.name}.backward returned {len(gradients)} gradients for {len(self.inputs)} inputs")
-        found = []
-        for tensor, g in zip(self.inputs, gradients, strict=True):
-            if g is None or not tensor._requires_grad:
-                continue
-            if not isinstance(g, Tensor) or g._array.shape != tensor._array.shape:
-                what = f"shape {g.shape}" if isinstance(g, Tensor) else f"{type(g).__name__}, which is no Tensor,"
-                raise RuntimeError(f"{self.name}.backward returned {what} for an input of shape {tensor.shape}")
-            found.append((tensor, g if g._array.dtype is tensor._array.dtype else g.astype(tensor.dtype)))
-        return found
-
-    def release(self) -> None:
-        """Let go of everything the operation kept: inputs, saved arrays."""
-        self.__dict__.clear()
-
-    def _explain(self, error: Exception, inputs: tuple[Tensor, ...]) -> None:
-        """Raise what `forward` raised again, with the operation and its inputs in the message."""
-        if not inputs or not all(isinstance(t, Tensor) for t in inputs):
-            kinds = ", ".join(type(t).__name__ for t in inputs) or "nothing"
-            raise TypeError(
-                f"{self.name}: an operation is called with Tensors, got {kinds}; wrap arrays with Tensor(...)"
-            ) from error
-        what = ", ".join(f"{t.shape} {t.dtype} on {t.device}" for t in inputs)
-        if len({t.device for t in inputs}) > 1:
-            raise ValueError(f"{self.name}: inputs on different devices: {what}. Move them together with .to(device).") from error
-        for kind in (ValueError, IndexError, TypeError):  # not type(error): its constructor may want other arguments
-            if isinstance(error, kind):
-                raise kind(f"{self.name} of {what}: {error}") from error
-
-
-def _versions(tensors: tuple[Tensor, ...]) -> int:
-    total = 0
-    for t in tensors:
-        total += t._version
-    return total
+from minidl.core.arithmetic import Add, Compare, Divide, Exp, Log, Multiply, Negative, Power, Sqrt, Subtract
+from minidl.core.conversion import AsType, ToDevice
+from minidl.core.indexing import GetItem, as_index
+from minidl.core.matmul import matmul
+from minidl.core.reduction import Axis, Sum, axes_of, maximum
+from minidl.core.shape import Reshape, Transpose
+from minidl.function import Function
 
 
 def wrap(array: Array, requires_grad: bool = False, grad_fn: Function | None = None) -> Tensor:
@@ -165,30 +45,6 @@ def _frozen(array: Array) -> Array:
     if type(array) is np.ndarray:
         array.setflags(False)  # type: ignore[call-arg]  # write=False: twice as fast by position
     return array
-
-
-class _Hollow:
-    """In place of an array: its shape and dtype without its memory. Whoever reaches for the values gets an error."""
-
-    __slots__ = ("dtype", "shape")
-
-    def __init__(self, array: Array) -> None:
-        self.shape, self.dtype = array.shape, array.dtype
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"{name}: only shape and dtype are left of this input, because its operation has keeps_inputs = False; "
-            "leave that out where backward needs the values"
-        )
-
-
-def _husk(tensor: Tensor) -> Tensor:
-    """`tensor` without its values: its place in the graph, shape and dtype stay, the memory goes."""
-    if tensor.grad_fn is None and tensor.requires_grad:
-        return tensor  # a leaf must stay itself: its .grad is what backward is for
-    husk = wrap(_Hollow(tensor._array), tensor.requires_grad, tensor.grad_fn)
-    husk._version = tensor._version
-    return husk
 
 
 # What PyTorch's users look for, and what it is here.
@@ -211,6 +67,8 @@ class Tensor:
 
     __slots__ = ("_array", "_version", "grad", "_requires_grad", "grad_fn", "__weakref__")
     __array_ufunc__ = None  # `array + tensor` is ours to answer, not NumPy's
+
+    _wrap = staticmethod(wrap)  # for Functions, which are below this file
 
     _array: Array
     _version: int
@@ -461,7 +319,7 @@ class Tensor:
         return Divide()(as_tensor(other, self), self)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return matmul(self, other)
+        return matmul(self, as_tensor(other, self))
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return matmul(as_tensor(other, self), self)
@@ -476,7 +334,7 @@ class Tensor:
 
     def __getitem__(self, index: Any) -> Tensor:
         with backend.beside(self._array):
-            return GetItem(_index(index, self))(self)
+            return GetItem(as_index(index, self))(self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
@@ -520,23 +378,23 @@ class Tensor:
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The sum over `axis` (an integer, several, or None for all)."""
-        return Sum(_axes(axis, self), keepdims)(self)
+        return Sum(axes_of(axis, self), keepdims)(self)
 
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The mean over `axis` (an integer, several, or None for all)."""
-        axes = _axes(axis, self)
+        axes = axes_of(axis, self)
         return self.sum(axes, keepdims) / math.prod([self.shape[a] for a in axes])
 
     def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The maximum over `axis`; of equal maxima the first takes the whole gradient."""
-        return _maximum(self, axis, keepdims)
+        return maximum(self, axis, keepdims)
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The minimum over `axis`; of equal minima the first takes the whole gradient."""
         if self.dtype.kind != "f":  # -x is no number of an unsigned type
             with backend.beside(self._array):
-                return wrap(self._array.min(axis=_axes(axis, self), keepdims=keepdims))
-        return -_maximum(-self, axis, keepdims)
+                return wrap(self._array.min(axis=axes_of(axis, self), keepdims=keepdims))
+        return -maximum(-self, axis, keepdims)
 
     def argmax(self, axis: int | None = None) -> Tensor:
         """The index of the (first) maximum along `axis`, or in the flattened Tensor; integers, no gradient."""
@@ -551,6 +409,14 @@ class Tensor:
 
     def sqrt(self) -> Tensor:
         return Sqrt()(self)
+
+
+def _binary(operation: type[Function], a: Tensor, b: Any) -> Tensor:
+    return operation()(a, b if isinstance(b, Tensor) else as_tensor(b, a))
+
+
+def _unpacked(values: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
 
 
 # Making Tensors
@@ -637,354 +503,3 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
             why = "it does not require a gradient" if not t.requires_grad else "the outputs do not depend on it"
             raise ValueError(f"grad: no gradient for inputs[{i}] of shape {t.shape}: {why}")
     return results[0] if isinstance(inputs, Tensor) else results
-
-
-# Arithmetic
-
-
-def _binary(operation: type[Function], a: Tensor, b: Any) -> Tensor:
-    return operation()(a, b if isinstance(b, Tensor) else as_tensor(b, a))
-
-
-class Add(Function):
-    def forward(self, a, b):
-        return a + b
-
-    def backward(self, gradient):
-        a, b = self.inputs
-        return sum_to(gradient, a._array.shape), sum_to(gradient, b._array.shape)
-
-
-class Subtract(Function):
-    def forward(self, a, b):
-        return a - b
-
-    def backward(self, gradient):
-        a, b = self.inputs
-        return sum_to(gradient, a.shape), sum_to(-gradient, b.shape) if b.requires_grad else None
-
-
-class Multiply(Function):
-    def forward(self, a, b):
-        return a * b
-
-    def backward(self, gradient):
-        a, b = self.inputs
-        return (
-            sum_to(gradient * b, a.shape) if a.requires_grad else None,
-            sum_to(gradient * a, b.shape) if b.requires_grad else None,
-        )
-
-
-class Divide(Function):
-    def forward(self, a, b):
-        return a / b
-
-    def backward(self, gradient):
-        a, b = self.inputs
-        over_b = gradient / b
-        return sum_to(over_b, a.shape), sum_to(-over_b * a / b, b.shape) if b.requires_grad else None
-
-
-class Negative(Function):
-    def forward(self, x):
-        return -x
-
-    def backward(self, gradient):
-        return -gradient
-
-
-class Power(Function):
-    """x ** exponent, the exponent a plain number."""
-
-    def __init__(self, exponent: float) -> None:
-        self.exponent = float(exponent)
-
-    def forward(self, x):
-        # Written out, because NumPy's general power takes twenty times as long as a product.
-        return x * x if self.exponent == 2 else x**self.exponent
-
-    def backward(self, gradient):
-        (x,) = self.inputs
-        if self.exponent == 0:  # 0 * x ** -1 would be NaN at 0
-            return gradient * 0.0
-        return gradient * self.exponent if self.exponent == 1 else gradient * (x ** (self.exponent - 1) * self.exponent)
-
-
-class Exp(Function):
-    keeps_inputs, keeps_output = False, True
-
-    def forward(self, x):
-        return get_array_module(x).exp(x)
-
-    def backward(self, gradient):
-        return gradient * self.output
-
-
-class Log(Function):
-    def forward(self, x):
-        return get_array_module(x).log(x)
-
-    def backward(self, gradient):
-        return gradient / self.inputs[0]
-
-
-class Sqrt(Function):
-    keeps_inputs, keeps_output = False, True
-
-    def forward(self, x):
-        return get_array_module(x).sqrt(x)
-
-    def backward(self, gradient):
-        return gradient / (self.output * 2.0)
-
-
-class Compare(Function):
-    """A comparison, by the name NumPy has for it. The result is boolean and has no gradient."""
-
-    def __init__(self, comparison: str) -> None:
-        self.comparison = comparison
-
-    def forward(self, a, b):
-        return getattr(get_array_module(a), self.comparison)(a, b)
-
-
-def matmul(a: Tensor, b: Any) -> Tensor:
-    """The matrix product with the rules of `numpy.matmul`: (..., n, k) @ (..., k, m) -> (..., n, m); vectors are allowed."""
-    b = as_tensor(b, a)
-    if a.ndim == 0 or b.ndim == 0:
-        raise ValueError(f"matmul: shapes {a.shape} and {b.shape}: a scalar is no matrix; use *")
-    if a.ndim == 1:
-        product = matmul(a.reshape(1, -1), b)
-        return product.reshape(product.shape[:-2] + product.shape[-1:] if b.ndim > 1 else ())
-    if b.ndim == 1:
-        return matmul(a, b.reshape(-1, 1)).reshape(a.shape[:-1])
-    if a.ndim > 2 and b.ndim == 2 and a.shape[-1] == b.shape[0]:
-        # One large product instead of many small ones, and no weight gradient per item of the batch.
-        return MatMul()(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(a.shape[:-1] + b.shape[1:])
-    return MatMul()(a, b)
-
-
-class MatMul(Function):
-    def forward(self, a, b):
-        if a.shape[-1] != b.shape[-2]:
-            raise ValueError(f"the {a.shape[-1]} columns of the first do not meet the {b.shape[-2]} rows of the second")
-        return products.matmul(a, b)
-
-    def backward(self, gradient):
-        a, b = self.inputs
-        return (
-            sum_to(MatMul()(gradient, _swap(b)), a.shape) if a.requires_grad else None,
-            sum_to(MatMul()(_swap(a), gradient), b.shape) if b.requires_grad else None,
-        )
-
-
-def _swap(x: Tensor) -> Tensor:
-    return x.transpose(*range(x.ndim - 2), -1, -2)
-
-
-# Shape
-
-
-def _unpacked(values: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
-
-
-class Reshape(Function):
-    keeps_inputs = False
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-    def forward(self, x):
-        return x.reshape(self.shape)
-
-    def backward(self, gradient):
-        return gradient.reshape(self.inputs[0].shape)
-
-
-class Transpose(Function):
-    keeps_inputs = False
-
-    def __init__(self, axes: tuple[int, ...]) -> None:
-        self.axes = axes
-
-    def forward(self, x):
-        return x.transpose(self.axes)
-
-    def backward(self, gradient):
-        return gradient.transpose(tuple(int(i) for i in np.argsort([a % len(self.axes) for a in self.axes])))
-
-
-def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`x` repeated to `shape` by NumPy's broadcasting rules."""
-    return x if x.shape == shape else BroadcastTo(shape)(x)
-
-
-def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`x` summed down to `shape`: what broadcasting repeated on the way forward, the gradient adds up on the way back."""
-    return x if x._array.shape == shape else SumTo(shape)(x)
-
-
-class BroadcastTo(Function):
-    keeps_inputs = False
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-    def forward(self, x):
-        return get_array_module(x).broadcast_to(x, self.shape)
-
-    def backward(self, gradient):
-        return sum_to(gradient, self.inputs[0].shape)
-
-
-class SumTo(Function):
-    keeps_inputs = False
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-    def forward(self, x):
-        extra = x.ndim - len(self.shape)
-        repeated = [i + extra for i, n in enumerate(self.shape) if n == 1 and x.shape[i + extra] != 1]
-        return x.sum(axis=(*range(extra), *repeated), keepdims=True).reshape(self.shape)
-
-    def backward(self, gradient):
-        return broadcast_to(gradient, self.inputs[0].shape)
-
-
-def _index(index: Any, x: Tensor) -> Any:
-    """An index as the array of `x` wants it: Tensors, lists and NumPy arrays become arrays of its library.
-
-    They are copied: backward will need them as they are now.
-    """
-    if isinstance(index, tuple):
-        # Inside an index, a tuple or a range is a list of places, as for NumPy.
-        return tuple(_index(list(i) if isinstance(i, (tuple, range)) else i, x) for i in index)
-    if isinstance(index, Tensor):
-        if index.device != x.device:
-            raise ValueError(f"GetItem: inputs on different devices: {x.device} and the index {index.device}. Use .to(device).")
-        return index._array
-    if isinstance(index, (list, np.ndarray)):
-        array = np.array(index)
-        if isinstance(index, list) and not array.size:
-            array = array.astype(int)  # an empty list is an array of floats to NumPy
-        return get_array_module(x._array).asarray(array)
-    return index.copy() if backend.is_array(index) else index
-
-
-class GetItem(Function):
-    keeps_inputs = False
-
-    def __init__(self, index: Any) -> None:
-        self.index = index
-
-    def forward(self, x):
-        return x[self.index]
-
-    def backward(self, gradient):
-        return PutItem(self.index, self.inputs[0].shape)(gradient)
-
-
-class PutItem(Function):
-    """Zeros, with the input added at `index`: the transpose of GetItem. An element that was taken twice receives twice."""
-
-    keeps_inputs = False
-
-    def __init__(self, index: Any, shape: tuple[int, ...]) -> None:
-        self.index, self.shape = index, shape
-
-    def forward(self, x):
-        xp = get_array_module(x)
-        zeros = xp.zeros(self.shape, x.dtype)
-        parts = self.index if isinstance(self.index, tuple) else (self.index,)
-        if any(backend.is_array(part) and part.dtype.kind != "b" for part in parts):
-            xp.add.at(zeros, self.index, x)
-        else:
-            zeros[self.index] = x  # slices, integers and masks take no element twice
-        return zeros
-
-    def backward(self, gradient):
-        return GetItem(self.index)(gradient)
-
-
-# Reductions
-
-
-def _axes(axis: Axis, x: Tensor) -> tuple[int, ...]:
-    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
-    for a in axes:
-        if not -x.ndim <= a < x.ndim:
-            raise ValueError(f"axis {a} of a Tensor of shape {x.shape}, which has {x.ndim} axes")
-    positive = tuple(a % x.ndim for a in axes)
-    if len(set(positive)) < len(positive):
-        raise ValueError(f"axis {axis} names an axis twice")
-    return positive
-
-
-class Sum(Function):
-    keeps_inputs = False
-
-    def __init__(self, axes: tuple[int, ...], keepdims: bool) -> None:
-        self.axes, self.keepdims = axes, keepdims
-
-    def forward(self, x):
-        return x.sum(axis=self.axes, keepdims=self.keepdims)
-
-    def backward(self, gradient):
-        shape = self.inputs[0].shape
-        if not self.keepdims:
-            gradient = gradient.reshape(tuple(1 if a in self.axes else n for a, n in enumerate(shape)))
-        return broadcast_to(gradient, shape)
-
-
-def _maximum(x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
-    axes = _axes(axis, x)
-    others = tuple(a for a in range(x.ndim) if a not in axes)
-    rows = x.transpose(others + axes) if others + axes != tuple(range(x.ndim)) else x
-    best = RowMax()(rows.reshape(*[x.shape[a] for a in others], int(np.prod([x.shape[a] for a in axes]))))
-    return best.reshape(tuple(1 if a in axes else n for a, n in enumerate(x.shape))) if keepdims else best
-
-
-class RowMax(Function):
-    """The maximum along the last axis; `first` marks the element that gave it."""
-
-    keeps_inputs = False
-
-    def forward(self, x):
-        xp = get_array_module(x)
-        if not x.shape[-1]:
-            raise ValueError("no elements to take the maximum of")
-        self.first = xp.arange(x.shape[-1]) == xp.expand_dims(x.argmax(axis=-1), -1)
-        return x.max(axis=-1)
-
-    def backward(self, gradient):
-        return gradient.reshape(*gradient.shape, 1) * wrap(self.first.astype(gradient.dtype))
-
-
-# Between dtypes and devices
-
-
-class AsType(Function):
-    keeps_inputs = False
-
-    def __init__(self, dtype: np.dtype) -> None:
-        self.dtype = dtype
-
-    def forward(self, x):
-        return x.astype(self.dtype)
-
-    def backward(self, gradient):
-        return gradient.astype(self.inputs[0].dtype)
-
-
-class ToDevice(Function):
-    def __init__(self, device: str) -> None:
-        self.device = device
-
-    def forward(self, x):
-        return backend.to_device(x, self.device)
-
-    def backward(self, gradient):
-        return gradient.to(self.inputs[0].device)

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import minidl
 from minidl import Function, Tensor, grad, no_grad
-from minidl.tensor import Add, Exp
+from minidl.core.arithmetic import Add, Exp
 
 
 def leaf(data=(1.0, 2.0, 3.0)) -> Tensor:

@@ -15,11 +15,16 @@ from ops.checks import CASES, Case, check_gradients, check_recorded_gradients, c
 
 import minidl.functional as F
 from minidl import is_grad_enabled
+from minidl.core.arithmetic import Divide
+from minidl.core.indexing import PutItem
+from minidl.core.matmul import MatMul
+from minidl.core.shape import SumTo
+from minidl.function import Function
 from minidl.kernels import convolution, elementwise, im2col, lrn, pooling
 from minidl.kernels.window import Window
 from minidl.ops import activation, conv, loss, normalization
 from minidl.ops import pooling as pooling_operations
-from minidl.tensor import Divide, Function, MatMul, PutItem, SumTo, ones_like, wrap
+from minidl.tensor import ones_like, wrap
 
 # The checks of the suite
 

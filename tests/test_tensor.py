@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import minidl
 from minidl import Function, Tensor, backend
-from minidl.tensor import BroadcastTo, SumTo
+from minidl.core.shape import BroadcastTo, SumTo
 
 ARITHMETIC = [operator.add, operator.sub, operator.mul, operator.truediv]
 COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]

@@ -6,9 +6,10 @@ from typing import Any
 
 from minidl.autograd import is_grad_enabled
 from minidl.backend import Array, get_array_module
+from minidl.function import Function
 from minidl.kernels import elementwise
 from minidl.ops.arguments import check_floating, check_tensor
-from minidl.tensor import Function, Tensor
+from minidl.tensor import Tensor
 
 
 def relu(x: Tensor) -> Tensor:

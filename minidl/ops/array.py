@@ -8,8 +8,10 @@ from math import prod
 from typing import Any
 
 from minidl.backend import get_array_module
+from minidl.core.shape import sum_to
+from minidl.function import Function
 from minidl.ops.arguments import check_tensor
-from minidl.tensor import Function, Tensor, as_tensor, sum_to
+from minidl.tensor import Tensor, as_tensor
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:

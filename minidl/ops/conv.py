@@ -12,11 +12,12 @@ and second derivatives need nothing new.
 
 from __future__ import annotations
 
+from minidl.function import Function
 from minidl.kernels import convolution
 from minidl.kernels import im2col as patches
 from minidl.kernels.window import Window
 from minidl.ops.arguments import IntOrPair, Padding, check_fit, check_images, check_tensor, padding_pairs, pair
-from minidl.tensor import Function, Tensor
+from minidl.tensor import Tensor
 
 
 def conv2d(

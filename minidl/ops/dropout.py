@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from minidl import backend
+from minidl.function import Function
 from minidl.kernels import dropout as kernel
 from minidl.ops.arguments import check_floating
-from minidl.tensor import Function, Tensor, wrap
+from minidl.tensor import Tensor, wrap
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, inverted: bool = True) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from minidl.core.matmul import matmul
 from minidl.ops.arguments import check_tensor
-from minidl.tensor import Tensor, matmul
+from minidl.tensor import Tensor
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

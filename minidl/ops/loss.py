@@ -8,9 +8,10 @@ import numpy as np
 
 from minidl import backend
 from minidl.backend import Array, get_array_module
+from minidl.function import Function
 from minidl.ops.activation import softmax
 from minidl.ops.arguments import check_tensor
-from minidl.tensor import Function, Tensor, wrap
+from minidl.tensor import Tensor, wrap
 
 
 def cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from minidl import backend
 from minidl.autograd import is_grad_enabled
+from minidl.function import Function
 from minidl.kernels import lrn
 from minidl.kernels.window import Window
 from minidl.ops.arguments import check_floating, check_images, check_tensor
 from minidl.ops.pooling import sum_pool2d
-from minidl.tensor import Function, Tensor
+from minidl.tensor import Tensor
 
 
 def local_response_norm(

@@ -11,10 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from minidl.autograd import is_grad_enabled
+from minidl.function import Function
 from minidl.kernels import pooling
 from minidl.kernels.window import Pair, Window
 from minidl.ops.arguments import IntOrPair, Padding, check_fit, check_images, padding_pairs, pair
-from minidl.tensor import Function, Tensor
+from minidl.tensor import Tensor
 
 
 def max_pool2d(
