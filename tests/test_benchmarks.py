@@ -2,15 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import standin_cupy
 
-from minidl import default_device, models
+from minidl import data, default_device, models, nn, optim
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--image-size", 63, "--batch-size", 2, "--steps", 1, "--variant", "paper"]
@@ -111,3 +113,62 @@ def test_the_step_on_a_gpu(monkeypatch, tmp_path):
         framework = worker.WORK["alexnet"]["minidl"](**json.loads(json.dumps(settings)))
         times = worker.turn(framework)
     assert list(times) == ["forward", "backward", "update", "infer", "step", "peak"] and times["peak"] > 0
+
+
+END_TO_END = re.compile(
+    r"paper, batch 2, 63 x 63 pixels of 72 x 72, (?:cpu|gpu)\n +images/s\n"
+    r"the step alone +([\d.]+)\n"
+    r"training +([\d.]+)   ([\d.]+)% of the step alone; waiting ([\d.]+)%\n"
+    r"the loader alone +([\d.]+)\n"
+)
+
+
+def test_training_from_packed_images(tmp_path):
+    printed = "\n".join(lines(run("-m", "benchmarks.end_to_end", *TINY))) + "\n"
+    alone, training, share, waiting, loader = map(float, END_TO_END.fullmatch(printed).groups())
+    assert share == pytest.approx(100 * training / alone, rel=0.5) and 0 <= waiting <= 100 and loader > 0
+
+    (tmp_path / "photographs" / "few").mkdir(parents=True)
+    few = run("-m", "benchmarks.end_to_end", *TINY, "--data", tmp_path / "photographs")
+    assert few.returncode == 1 and few.stderr.startswith("end_to_end: ") and "Traceback" not in few.stderr
+
+
+def test_training_from_packed_images_on_a_gpu(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setenv("CUPY_TF32", "1")  # `main` sets it: back to what it was
+    from benchmarks import end_to_end
+
+    monkeypatch.setattr(end_to_end, "TURNS", 1)
+    monkeypatch.setattr(end_to_end, "warn_if_busy", lambda: None)
+    with standin_cupy.install(), default_device("cpu"):
+        end_to_end.main([*map(str, TINY), "--device", "gpu"])
+    assert END_TO_END.fullmatch(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_slow_loader_is_seen(monkeypatch, slow):
+    """Batches that take 50 ms, two at a time, for a step of well below 1 ms; and such that are ready before the step is done."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import end_to_end
+
+    def transform(images, rng):
+        time.sleep(0.05 if slow else 0)
+        return images
+
+    class Slow(nn.Flatten):
+        def forward(self, x):
+            time.sleep(0 if slow else 0.05)
+            return super().forward(x)
+
+    dataset = data.ArrayDataset(np.zeros((44, 2, 2, 1), np.uint8), np.zeros(44, np.int64), ["nothing"])
+    model = nn.Sequential(Slow(), nn.Linear(4, 1))
+    batches = data.DataLoader(dataset, 4, transform=transform)
+    with end_to_end.stopped_after(batches) as coming:
+        there = next(coming)
+    found = end_to_end.turn(model, optim.SGD(model.parameters(), 0.1), batches, there, 10, "cpu")
+    assert found["share"] == found["training"] / found["alone"]
+    if slow:
+        assert found["waiting"] > 0.6 and found["share"] < 0.2
+        assert found["training"] < 250 and found["loader"] < 250, "4 images in 25 ms are 160 a second"
+    else:
+        assert found["waiting"] < 0.2 and found["training"] < 80 and found["loader"] > 200
