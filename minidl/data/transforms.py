@@ -70,7 +70,7 @@ class Resize:
     """Scale images to `size` x `size` (float32, not rounded): bilinear, averaging over all pixels where it shrinks.
 
     Interpolation is linear in the pixels and separate in height and width, so it is a matrix from the left and one
-    from the right, R @ image @ S.T: two matrix products for the batch, faster than a Pillow call for each small image.
+    from the right, R @ image @ S.T: matrix products for the batch, faster than a Pillow call for each small image.
     The matrices are dense, so large photographs are better brought down by ``ImageFolder(..., size=...)``.
     Equals Pillow's BILINEAR up to its rounding.
     """
@@ -84,7 +84,11 @@ class Resize:
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
         count, height, width, channels = images.shape
         rows, columns = (to_device(interpolation_matrix(old, self.size), device_of(images)) for old in (height, width))
+        xp = get_array_module(images)
         with beside(images):
+            if xp is not np:  # `@` would be a product for each row of each image, with C columns; here are two large ones
+                wide = xp.tensordot(images.astype(np.float32), columns, (2, 1))  # (N, H, C, size)
+                return xp.tensordot(wide, rows, (1, 1)).transpose(0, 3, 2, 1)  # (N, C, size, size), columns before rows
             wide = columns @ images.astype(np.float32)  # (size, W) @ each row's (W, C)
             tall = rows @ wide.reshape(count, height, -1)  # (size, H) @ each image's (H, size * C)
             return tall.reshape(count, self.size, self.size, channels)

@@ -259,6 +259,25 @@ def test_resize_equals_pillow(device, height, width, size, channels):
     np.testing.assert_allclose(transformed(Resize(size), images, device), expected, atol=1e-3)
 
 
+def test_resize_on_a_gpu_is_two_large_products(monkeypatch):
+    """A batch of 2-D products has one for each row of each image, with 3 columns: next to nothing for a GPU to do at a time."""
+    products = []
+
+    def counted(a, b, axes):
+        products.append((a.shape, b.shape))
+        return tensordot(a, b, axes)
+
+    def refused(a, b):
+        raise AssertionError(f"a product for each of {a.shape} @ {b.shape}")
+
+    tensordot = standin_cupy.tensordot
+    monkeypatch.setattr(standin_cupy, "tensordot", counted, raising=False)
+    monkeypatch.setattr(standin_cupy.ndarray, "__matmul__", refused)
+    with standin_cupy.install():
+        Resize(9)(backend.to_device(batch(), "gpu"), rng())
+    assert products == [((50, 8, 10, 3), (9, 10)), ((50, 8, 3, 9), (9, 8))]
+
+
 def test_resize_equals_pillow_on_photographs_up_to_its_rounding():
     images = EmbeddedCIFAR10(train=False).images[:20]
     for size in (64, 20):
