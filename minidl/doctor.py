@@ -31,8 +31,10 @@ from minidl.kernels.parallel import worker_count
 from minidl.kernels.window import Window
 from minidl.tensor import Tensor
 
-WHEEL = "cupy-cuda12x"  # works with every driver since 525, those for CUDA 13 included
-OLDEST_DRIVER = {12: "525", 13: "580"}  # by CUDA's major version (NVIDIA: CUDA Compatibility, minor version compatibility)
+# NVIDIA: "CUDA 13.x >= 580, CUDA 12.x >= 525 (newer drivers still supported through backward compatibility)", table 1 of
+# https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
+OLDEST_DRIVER = {12: "525", 13: "580"}  # by CUDA's major version
+WHEEL = "cupy-cuda12x"  # so it works with every driver since 525, those for CUDA 13 included
 DRIVER_FILE = Path("/proc/driver/nvidia/version")
 SIZES = {"cpu": (1024, 4), "gpu": (4096, 128)}  # of the matrices, and images of the convolution
 SECONDS = 0.3  # that each of the two is timed
