@@ -14,7 +14,7 @@ import numpy as np
 import minidl
 from minidl.data.decode import decode
 from minidl.evaluation import Photographs, load_run, probabilities
-from minidl.plots import five_guesses, unused
+from minidl.plots import five_guesses, unused_picture
 
 WIDTH = 80
 
@@ -25,7 +25,8 @@ def arguments() -> argparse.Namespace:
     option("photos", nargs="+", type=Path, metavar="PHOTO", help="image files")
     option("--checkpoint", type=Path, required=True, metavar="RUN", help="folder of a run, or a checkpoint in it")
     option("--crops", type=int, choices=[1, 10], default=1, help="the centre of each photograph (default), or ten crops")
-    option("--out", type=Path, default=Path("classified.png"), metavar="FILE", help="the picture (default: classified.png)")
+    option("--out", type=Path, default=Path("classified.png"), metavar="FILE", help="the picture, .png, .jpg, .svg or .pdf (default: "
+           "classified.png)")  # fmt: skip
     option("--device", default="cpu", help='where to compute: "cpu" (default), "gpu", or "gpu:1" for the second GPU')
     return parser.parse_args()
 
@@ -41,7 +42,7 @@ def bars(p: np.ndarray, classes: list[str]) -> list[str]:
 
 def main() -> None:
     options = arguments()
-    unused(options.out)
+    unused_picture(options.out)
     minidl.set_default_device(options.device)
     run = load_run(options.checkpoint)
     pictures = [decode(path, 227) for path in options.photos]

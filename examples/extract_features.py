@@ -21,7 +21,7 @@ from minidl.data.decode import decode
 from minidl.data.image_files import list_images
 from minidl.evaluation import Photographs, features, load_run, most_similar
 from minidl.files import replacing
-from minidl.plots import nearest, unused
+from minidl.plots import nearest, unused, unused_picture
 
 LAYER = "relu7"
 SHOWN = 6  # similar pictures for each photograph, as in the paper
@@ -57,8 +57,10 @@ def write(found: np.ndarray, files: list[str], run: Path, path: Path) -> None:
 
 def main() -> None:
     options = arguments()
-    for path in [options.out] * bool(options.out) + [options.picture] * bool(options.similar):
-        unused(path)
+    if options.out:
+        unused(options.out)
+    if options.similar:
+        unused_picture(options.picture)
     if not options.folder.is_dir():
         raise FileNotFoundError(f"{options.folder}: there is no such folder")
     files = list_images(options.folder)

@@ -1,8 +1,9 @@
-"""Writing files so that nothing is ever half written: to a temporary name first, then renamed."""
+"""Writing files so that nothing is ever half written: to a temporary name first, then renamed. Is there a place to write to at all?"""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +13,42 @@ from pathlib import Path
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the place of `path` when the block has ended well.
 
-    Whoever looks at `path` sees the old file or the new one, whole, also after a crash or on a full disk.
+    Whoever looks at `path` sees the old file or the new one, whole, also after a crash or on a full disk. Raises OSError as
+    `check_writable` does.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())  # some writers make files that only their owner can read
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())  # some writers make files that only their owner can read
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError:
+        check_writable(path.parent)  # where that is the reason, it says so better
+        raise
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Raise OSError, which names the folder and the remedy, unless files can be made in `folder`, or it in the nearest one above it.
+
+    Nothing is left behind. For programs that are told a place to write to: to say so before their work is done, not after it.
+    """
+    nearest = Path(folder)
+    try:
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        with tempfile.TemporaryFile(dir=nearest):  # permissions alone do not tell: a file system may be mounted read-only
+            pass
+    except OSError as error:
+        raise OSError(
+            f"nothing can be written to the folder {folder} ({nearest}: {error.strerror}); choose another one, or see to it that "
+            f"{nearest} is a folder in which you may write"
+        ) from error
 
 
 def _umask() -> int:

@@ -23,10 +23,11 @@ from matplotlib.ticker import MaxNLocator
 
 from minidl.checkpoint import load_state
 from minidl.evaluation import read_config
-from minidl.files import replacing
+from minidl.files import check_writable, replacing
 from minidl.run import checkpoints
 
 Path = str | os.PathLike[str]
+FORMATS = ("png", "jpg", "jpeg", "webp", "svg", "pdf")  # of a picture, by the suffix of its name
 
 
 def curves(metrics: Sequence[Mapping[str, float]], classes: int, path: Path) -> None:
@@ -236,15 +237,30 @@ def _short(name: str, length: int = 26) -> str:
 
 
 def unused(path: Path) -> pathlib.Path:
-    """`path`, if there is nothing yet. Raises FileExistsError, so that no picture is lost."""
-    if pathlib.Path(path).exists():
+    """`path`, if there is nothing yet. Raises FileExistsError, so that no picture is lost, OSError if nothing can be written there."""
+    if os.path.exists(path):
         raise FileExistsError(f"{path} is already there; choose another name")
+    check_writable(pathlib.Path(path).parent)
     return pathlib.Path(path)
 
 
+def unused_picture(path: Path) -> pathlib.Path:
+    """The same for a picture. Raises ValueError besides, for a name without the suffix of a format that there is."""
+    _format(path)
+    return unused(path)
+
+
+def _format(path: Path) -> str:
+    suffix = pathlib.Path(path).suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise ValueError(f"{path}: expected a name that ends in .{', .'.join(FORMATS)}")
+    return suffix
+
+
 def _save(figure: Figure, path: Path) -> None:
+    kind = _format(path)
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+        figure.savefig(temporary, dpi=110, format=kind)
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:
@@ -271,7 +287,7 @@ def main() -> None:
     configs = {run: read_config(run) for run in options.runs}
     metrics = {run: read_metrics(run) for run in options.runs}
     if len(metrics) > 1:
-        unused(options.out)
+        unused_picture(options.out)
     for run, config in configs.items():
         curves(metrics[run], len(config["classes"]), run / "curves.png")
         print(run / "curves.png")

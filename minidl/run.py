@@ -27,7 +27,7 @@ from tqdm import tqdm
 from minidl.backend import manual_seed
 from minidl.checkpoint import load_state, save_state
 from minidl.data import DataLoader
-from minidl.files import replacing
+from minidl.files import check_writable, replacing
 from minidl.nn import Module
 from minidl.optim import Optimizer
 from minidl.tensor import Tensor
@@ -228,6 +228,7 @@ def _locked(folder: Path) -> Any:
         import fcntl
     except ImportError:
         return None
+    check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / ".lock").open("w")
     try:
@@ -239,9 +240,10 @@ def _locked(folder: Path) -> Any:
 
 
 def check_unused(folder: str | os.PathLike[str]) -> None:
-    """Raise FileExistsError unless `folder` is new or empty, so that no earlier run is lost."""
-    if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
+    """Raise FileExistsError unless `folder` is new or empty, so that no earlier run is lost; OSError if it cannot be written to."""
+    if os.path.exists(folder) and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
         raise FileExistsError(f"{folder} already holds something, perhaps an earlier run; choose another folder")
+    check_writable(folder)
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:

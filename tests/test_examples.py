@@ -174,7 +174,7 @@ def test_help(tmp_path):
         (["--lr", "inf"], "lr must be a positive number, got inf"),
         (["--conv1-frozen", -2], "conv1_frozen must be at least 0, got -2"),
         (["--crops", 10], "--crops goes with --eval"),
-        (["--out", "file/run"], "file"),
+        (["--out", "file/run"], "nothing can be written to the folder file/run (file: Not a directory); choose another one"),
     ],
 )
 def test_bad_arguments(photographs, tmp_path, arguments, message):
@@ -235,6 +235,11 @@ def test_classify(trained, photographs, tmp_path):
         assert image.width > 400 and image.height > 300
     again = run(*photos, "--checkpoint", trained, folder=tmp_path, program="classify")
     refused(again, "classified.png is already there; choose another name", "classify")
+    for out, message in (("file/a.png", "nothing can be written to the folder file (file: Not"), ("a.bmp", "ends in .png, .jpg")):
+        (tmp_path / "file").touch()
+        done = run(*photos, "--checkpoint", trained, "--out", out, folder=tmp_path, program="classify")
+        refused(done, message, "classify")
+        assert not done.stdout, "before the work, not after it"
 
 
 @pytest.mark.parametrize(
@@ -270,5 +275,12 @@ def test_extract_features(trained, photographs, tmp_path):
 
     refused(run(trained, "nowhere", "--out", "f.npz", folder=tmp_path, program="extract_features"),
             "nowhere: there is no such folder", "extract_features")  # fmt: skip
+    for option, name in (("--out", "photograph/f.npz"), ("--picture", "photograph/s.png"), ("--picture", "s.bmp")):
+        (tmp_path / "photograph").touch()
+        done = run(trained, folder, "--similar", photo, option, name, folder=tmp_path, program="extract_features")
+        refused(
+            done, "s.bmp: expected" if name == "s.bmp" else "nothing can be written to the folder photograph", "extract_features"
+        )
+        assert not done.stdout, "before the work, not after it"
     neither = run(trained, folder, folder=tmp_path, program="extract_features")
     assert neither.returncode == 2 and "say with --out where" in neither.stderr

@@ -1,10 +1,13 @@
 """Files are replaced whole or not at all."""
 
 import os
+import re
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from minidl.files import replacing
+from minidl.files import check_writable, replacing
 
 
 def names(folder):
@@ -65,6 +68,49 @@ def test_folders_are_made(tmp_path):
     with replacing(str(tmp_path / "a" / "b" / "notes.txt")) as temporary:
         temporary.write_text("new")
     assert (tmp_path / "a" / "b" / "notes.txt").read_text() == "new"
+
+
+def test_a_folder_that_can_be_made_is_fit_to_write_to(tmp_path, monkeypatch):
+    check_writable(tmp_path / "a" / "b")
+    monkeypatch.chdir(tmp_path)
+    check_writable("a")
+    check_writable(Path())
+    assert names(tmp_path) == [], "nothing is left behind"
+
+
+def refused(folder, nearest):
+    return pytest.raises(OSError, match=re.escape(f"nothing can be written to the folder {folder} ({nearest}: "))
+
+
+def test_a_path_through_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in ("file", "file/a", "file/a/b"):
+        with refused(tmp_path / folder, tmp_path / "file"):
+            check_writable(tmp_path / folder)
+        with refused(tmp_path / folder, tmp_path / "file"), replacing(tmp_path / folder / "notes.txt"):
+            raise AssertionError("the block was entered")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root can write")
+def test_a_folder_that_cannot_be_made_is_refused():
+    with refused("/proc/minidl/run", "/proc"):
+        check_writable("/proc/minidl/run")
+
+
+def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
+    """Root may write anywhere: so the refusal is put on."""
+
+    def denied(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
+    with refused(tmp_path / "run", tmp_path) as raised:
+        check_writable(tmp_path / "run")
+    with refused(tmp_path, tmp_path), replacing(tmp_path / "notes.txt") as temporary:
+        denied(temporary)
+    assert str(raised.value).endswith(
+        f"({tmp_path}: Permission denied); choose another one, or see to it that {tmp_path} is a folder in which you may write"
+    )
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path):

@@ -8,7 +8,19 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from minidl.plots import compare, confusion_matrix, contact_sheet, curves, five_guesses, kernels, main, nearest, tiled, unused
+from minidl.plots import (
+    compare,
+    confusion_matrix,
+    contact_sheet,
+    curves,
+    five_guesses,
+    kernels,
+    main,
+    nearest,
+    tiled,
+    unused,
+    unused_picture,
+)
 
 TRAIN, TEST, RIGHT, WRONG = (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40)  # tab:blue, orange, green, red
 RATE_CHANGED = (211, 211, 211)  # lightgrey
@@ -244,6 +256,10 @@ def test_the_command_draws_curves_anew_and_compares(two_runs, monkeypatch, capsy
     monkeypatch.setattr(sys, "argv", ["plots", "one"])
     main()
     assert capsys.readouterr().out.split() == ["one/curves.png"] and not (two_runs / "comparison.png").exists()
+    for out in ("comparison.bmp", "one/config.json/comparison.png"):
+        monkeypatch.setattr(sys, "argv", ["plots", "one", "two", "--out", out])
+        with pytest.raises((ValueError, OSError), match="expected a name that ends|nothing can be written to the folder"):
+            main()
     monkeypatch.setattr(sys, "argv", ["plots", "one", "two"])
     main()
     assert capsys.readouterr().out.split() == ["one/curves.png", "two/curves.png", "comparison.png"]
@@ -269,3 +285,19 @@ def test_unused(tmp_path):
     assert unused(tmp_path / "new.png") == tmp_path / "new.png"
     with pytest.raises(FileExistsError, match="already there; choose another name"):
         unused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("a.jpg", b"\xff\xd8\xff"), ("a.PNG", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.svg", b"<?xml")]
+)
+def test_the_suffix_says_what_is_written(tmp_path, name, begins):
+    kernels(np.zeros((3, 3, 3, 4)), unused_picture(tmp_path / name))
+    assert (tmp_path / name).read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize("name", ["picture", "a.bmp", ".png", "png"])
+def test_a_picture_needs_a_known_suffix(tmp_path, name):
+    for refuses in (unused_picture, lambda path: kernels(np.zeros((3, 3, 3, 4)), path)):
+        with pytest.raises(ValueError, match=r"expected a name that ends in \.png, \.jpg, \.jpeg, \.webp, \.svg, \.pdf"):
+            refuses(tmp_path / name)
+    assert not list(tmp_path.iterdir())

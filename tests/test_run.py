@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 import minidl
 from minidl import data, nn, optim
-from minidl.run import Run, Stopped, checkpoints
+from minidl.run import Run, Stopped, check_unused, checkpoints
 
 SCRIPT = Path(__file__).with_name("interrupted_run.py")
 
@@ -115,6 +115,8 @@ def test_an_occupied_folder_is_refused(tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "precious"
     with pytest.raises(FileExistsError, match="mine.txt already holds something"):
         small_run(tmp_path / "mine.txt")
+    with pytest.raises(OSError, match=r"nothing can be written to the folder .*mine\.txt/run \("):
+        check_unused(tmp_path / "mine.txt" / "run")
     (tmp_path / "empty").mkdir()
     small_run(tmp_path / "empty")
 

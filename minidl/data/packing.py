@@ -30,7 +30,7 @@ from minidl.data.manifest import (
 from minidl.data.pack_pool import make_shards
 from minidl.data.pack_shard import Figures, read_figures, write_array
 from minidl.data.statistics import covariance
-from minidl.files import replacing
+from minidl.files import check_writable, replacing
 
 SHARD_BYTES = 1 << 28  # 256 MiB: 1365 images of 256 x 256
 TEMPORARY = re.compile(r"\.(plan\.json|manifest\.json|labels\.npy|mean_image\.npy|failures\.log|shard-\d+\.np[yz])\.\d+\.tmp")
@@ -85,6 +85,8 @@ class _Packing:
         """Make sure that everything in the folder is ours and of this plan."""
         if self.directory.resolve().is_relative_to(self.source.directory.resolve()):
             raise ValueError(f"{self.directory} lies inside of the source {self.source.directory}; choose another folder")
+        if not self.directory.is_dir():  # one that is packed may well be read-only
+            check_writable(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         left = [entry for entry in self.directory.iterdir() if TEMPORARY.fullmatch(entry.name)]  # by a run that was killed
         before = read_plan(self.directory)

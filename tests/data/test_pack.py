@@ -251,6 +251,9 @@ def test_folders_of_others_are_refused(source, expected, tmp_path, capsys):
     assert run(source, tmp_path / "letters") == 1
     assert "holds files that are no packed images; choose a new or empty folder" in capsys.readouterr().err
     assert contents(tmp_path / "letters") == {"mother.txt": b"Dear"}
+    for folder in ("mother.txt", "mother.txt/packed"):
+        assert run(source, tmp_path / "letters" / folder) == 1
+        assert f"error: nothing can be written to the folder {tmp_path / 'letters' / folder} (" in capsys.readouterr().err
     assert run(source, source / "packed") == 1
     assert "lies inside of the source" in capsys.readouterr().err and not (source / "packed").exists()
     copy(expected, tmp_path / "packed")
