@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -34,6 +33,7 @@ from minidl.backend import on_device
 from minidl.data.open import open_data
 from minidl.data.packing import pack
 from minidl.preparation import loaders, statistics
+from minidl.program import main_or_exit
 from minidl.recipes import RECIPES, Recipe, optimiser
 from minidl.training import Totals, train_epoch
 
@@ -152,7 +152,4 @@ def waited(batches: Iterable[Batch], waits: list[float]) -> Iterator[Batch]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"end_to_end: {error}")
+    main_or_exit(main)

@@ -6,7 +6,6 @@ python examples/classify.py photo.jpg other.png --checkpoint runs/first
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import minidl
 from minidl.data.decode import decode
 from minidl.evaluation import Photographs, load_run, probabilities
 from minidl.plots import five_guesses, unused_picture
+from minidl.program import main_or_exit
 
 WIDTH = 80
 
@@ -56,7 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"classify: {error}")
+    main_or_exit(main)

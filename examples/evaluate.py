@@ -11,7 +11,6 @@ the folder that train_alexnet.py leaves, of which the best checkpoint counts, or
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 import minidl
 from minidl.data.open import open_data
 from minidl.evaluation import average, load_run, probabilities, top_k_error
+from minidl.program import main_or_exit
 
 
 def arguments() -> argparse.Namespace:
@@ -66,7 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"evaluate: {error}")
+    main_or_exit(main)

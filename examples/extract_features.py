@@ -10,7 +10,6 @@ activations have the smallest Euclidean distance are the most similar, though th
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from minidl.data.image_files import list_images
 from minidl.evaluation import Photographs, features, load_run, most_similar
 from minidl.files import replacing
 from minidl.plots import nearest, unused, unused_picture
+from minidl.program import main_or_exit
 
 LAYER = "relu7"
 SHOWN = 6  # similar pictures for each photograph, as in the paper
@@ -94,7 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"extract_features: {error}")
+    main_or_exit(main)

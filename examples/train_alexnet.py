@@ -38,6 +38,7 @@ from minidl.evaluation import read_config
 from minidl.gallery import Gallery
 from minidl.preparation import FILE as STATISTICS
 from minidl.preparation import before_epoch, load_statistics, loaders, statistics
+from minidl.program import main_or_exit
 from minidl.recipes import RECIPES, Recipe, optimiser, recipe_from, schedule, small
 from minidl.run import Run, check_unused, fit_or_exit
 
@@ -229,9 +230,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("train_alexnet: interrupted")
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        sys.exit(f"train_alexnet: {error}")
+    main_or_exit(main)

@@ -22,6 +22,7 @@ from minidl import data, nn, optim
 from minidl.evaluation import read_config
 from minidl.nn import init
 from minidl.plots import confusion_matrix, curves, kernels
+from minidl.program import main_or_exit
 from minidl.run import Run, fit_or_exit
 
 
@@ -122,9 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("train_cifar10: interrupted")
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        sys.exit(f"train_cifar10: {error}")
+    main_or_exit(main)

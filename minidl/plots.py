@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -24,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from minidl.checkpoint import load_state
 from minidl.evaluation import read_config
 from minidl.files import check_writable, replacing
+from minidl.program import main_or_exit
 from minidl.run import checkpoints
 
 Path = str | os.PathLike[str]
@@ -303,7 +303,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"plots: {error}")
+    main_or_exit(main)
