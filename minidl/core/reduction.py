@@ -9,7 +9,7 @@ import numpy as np
 from minidl.backend import get_array_module
 from minidl.core.shape import broadcast_to
 from minidl.function import Function
-from minidl.kernels.sums import sum_to_last_axis
+from minidl.kernels.sums import STRIP, sum_to_last_axis
 
 if TYPE_CHECKING:
     from minidl.tensor import Tensor
@@ -36,7 +36,7 @@ class Sum(Function):
         self.axes, self.keepdims = axes, keepdims
 
     def forward(self, x):
-        if self.axes and self.axes == tuple(range(x.ndim - 1)):  # what a bias receives
+        if x.ndim > 1 and x.size > STRIP * x.shape[-1] and self.axes == tuple(range(x.ndim - 1)):  # what a bias receives
             total = sum_to_last_axis(x)
             return total.reshape((1,) * (x.ndim - 1) + total.shape) if self.keepdims else total
         return x.sum(axis=self.axes, keepdims=self.keepdims)
