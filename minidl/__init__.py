@@ -9,7 +9,14 @@
 
 from minidl import data, functional, models, nn, optim
 from minidl.autograd import is_grad_enabled, no_grad
-from minidl.backend import default_device, get_default_device, manual_seed, set_default_device
+from minidl.backend import (
+    default_device,
+    get_default_device,
+    get_float32_matmul_precision,
+    manual_seed,
+    set_default_device,
+    set_float32_matmul_precision,
+)
 from minidl.function import Function
 from minidl.gradcheck import gradcheck
 from minidl.ops.array import concatenate, pad, stack, where
@@ -25,6 +32,7 @@ __all__ = [
     "default_device",
     "functional",
     "get_default_device",
+    "get_float32_matmul_precision",
     "grad",
     "gradcheck",
     "is_grad_enabled",
@@ -35,6 +43,7 @@ __all__ = [
     "optim",
     "pad",
     "set_default_device",
+    "set_float32_matmul_precision",
     "stack",
     "tensor",
     "where",

@@ -21,10 +21,14 @@ _seed: int | None = None
 _generators: dict[str, Any] = {}
 _NOTHING_TO_DO = nullcontext()
 
+_matmul_precision = "highest"
+_COMPUTE_TYPES = {"highest": 1, "high": 7}  # COMPUTE_TYPE_DEFAULT, COMPUTE_TYPE_TF32: CuPy's names for them do not reach Python
+_told: tuple[ModuleType, str] | None = None  # which CuPy was told which precision
+
 
 def get_array_module(array: Array) -> ModuleType:
     """`numpy` or `cupy`, whichever made `array`. NumPy scalars and Python numbers belong to NumPy."""
-    return _cupy() if type(array).__module__.startswith("cupy") else np
+    return _with_precision(_cupy()) if type(array).__module__.startswith("cupy") else np
 
 
 def is_array(value: object) -> bool:
@@ -78,7 +82,7 @@ def on_device(device: str) -> Iterator[ModuleType]:
     if number >= count:
         raise ValueError(f'device "{device}": this machine has {count} GPU(s), numbered from 0')
     with cupy.cuda.Device(number):
-        yield cupy
+        yield _with_precision(cupy)
 
 
 def beside(array: Array) -> AbstractContextManager[Any]:
@@ -94,6 +98,33 @@ def _cupy() -> ModuleType:
             f"a GPU needs CuPy, which cannot be imported here ({error}). Install it with "
             '`python -m pip install "cupy-cuda12x[ctk]"`; `python -m minidl.doctor` says more.'
         ) from error
+    return cupy
+
+
+def get_float32_matmul_precision() -> str:
+    """How exact products of float32 matrices are on a GPU: see `set_float32_matmul_precision`."""
+    return _matmul_precision
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """How exact products of float32 matrices are on a GPU, all GPUs of this program, from here on; a CPU takes no notice.
+
+    "highest" (the default): float32 throughout. "high": the factors may be rounded to TF32, 10 binary digits after the point in
+    place of 23, which the tensor cores of a GPU of 2020 or later multiply several times as fast; sums stay float32. Names are
+    PyTorch's; CuPy's environment variable CUPY_TF32 is not asked. Raises ValueError for any other name.
+    """
+    global _matmul_precision
+    if precision not in _COMPUTE_TYPES:
+        raise ValueError(f'set_float32_matmul_precision: precision must be "highest" or "high", got {precision!r}')
+    _matmul_precision = precision
+
+
+def _with_precision(cupy: ModuleType) -> ModuleType:
+    """`cupy`, which multiplies as `set_float32_matmul_precision` says: told when a GPU is at work, because it looks at the GPU."""
+    global _told
+    if _told is None or _told[0] is not cupy or _told[1] != _matmul_precision:
+        cupy._core.set_compute_type(np.float32, _COMPUTE_TYPES[_matmul_precision])
+        _told = cupy, _matmul_precision
     return cupy
 
 
@@ -158,10 +189,3 @@ def fixed_random(seed: int) -> Iterator[None]:
         _seed = before[0]
         _generators.clear()
         _generators.update(before[1])
-
-
-_float32_matmul_precision = "highest"
-
-
-def get_float32_matmul_precision() -> str:
-    return _float32_matmul_precision

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, random, rules
+from . import bfloat16, cuda, random, rules
 from .cuda import is_available, pretend_devices
 from .device_array import apply, count_transfers, ndarray, transfers, used_bytes
 from .functions import array, as_strided, asarray, ascontiguousarray, asnumpy, empty, empty_like, sliding_window_view, ufunc
@@ -35,6 +35,7 @@ __all__ += ["transfers", "ufunc", "used_bytes"]
 __version__ = "14.2.0"
 
 asanyarray = asarray
+_core = bfloat16.core
 lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=as_strided, sliding_window_view=sliding_window_view))
 linalg = SimpleNamespace()
 for _name in rules.LINALG:

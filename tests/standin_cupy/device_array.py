@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, rules
+from . import bfloat16, cuda, rules
 
 SCALARS = (bool, int, float, complex, np.bool_, np.number)
 _alive: weakref.WeakValueDictionary[int, ndarray] = weakref.WeakValueDictionary()
@@ -60,6 +60,7 @@ def apply(label: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -
     if name not in rules.ANY_DEVICE:
         for operand in operands:
             operand._check_device()
+    function = bfloat16.as_cupy_has_it(name, function, inside)
     result = function(*inside, **named)
     by_counts = (name == "where" and len(args) == 1) or (name in ("average", "repeat") and len(operands) > 1)
     crossed(to_host=name in rules.SYNCHRONISE or by_counts)
@@ -149,7 +150,7 @@ class ndarray:
         return self
 
     def _hold(self, array: np.ndarray[Any, Any], device: cuda.Device | None = None) -> None:
-        if array.dtype.char not in rules.DTYPES:
+        if array.dtype.char not in rules.DTYPES and not bfloat16.is_it(array):
             raise ValueError(f"Unsupported dtype {array.dtype}")
         self._array, self.device = array, cuda.Device(device)
         _alive[id(self)] = self
@@ -236,7 +237,7 @@ class ndarray:
             stored = self._array[parts]
             given = np.empty_like(stored)
             given[...] = value
-            if not np.array_equal(stored, given, equal_nan=given.dtype.kind in "fc"):
+            if not np.array_equal(stored, given, equal_nan=given.dtype.kind in "fcV"):
                 raise ValueError("indices repeat with different values: a GPU may store any of them")
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, rules
+from . import bfloat16, cuda, rules
 from .device_array import apply, check_operand, crossed, index, ndarray
 
 
@@ -78,7 +78,8 @@ def empty_like(*args: Any, **kwargs: Any) -> Any:
 
 def _spoilt(fresh: ndarray) -> ndarray:
     """Full of NaN, or of the largest number: what is never written shall show."""
-    fresh._array.fill({"f": np.nan, "c": np.nan, "b": True}.get(fresh.dtype.kind, np.array(-1).astype(fresh.dtype)))
+    kind = "f" if bfloat16.is_it(fresh._array) else fresh.dtype.kind
+    fresh._array.fill({"f": np.nan, "c": np.nan, "b": True}.get(kind, np.array(-1).astype(fresh.dtype)))
     return fresh
 
 
