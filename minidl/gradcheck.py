@@ -26,6 +26,7 @@ import numpy as np
 from minidl import backend
 from minidl.autograd import backpropagate, set_grad_enabled
 from minidl.backend import Array, get_array_module
+from minidl.dtypes import is_floating
 from minidl.tensor import Tensor, wrap
 
 FEW = 100  # a tensor with more elements than this is sampled
@@ -255,7 +256,7 @@ def _argument(value: Any, i: int, random: np.random.Generator) -> Any:
         return Tensor(random.standard_normal(value), requires_grad=True)
     if isinstance(value, Tensor) or backend.is_array(value) or isinstance(value, (float, list)):
         tensor = Tensor(value)
-        if tensor.dtype.kind != "f":
+        if not is_floating(tensor.dtype):
             return value
         tensor = Tensor(tensor._array.astype(np.float64), requires_grad=True)
         if not bool(get_array_module(tensor._array).isfinite(tensor._array).all()):
@@ -286,7 +287,7 @@ def _in_float64(f: Any) -> Iterator[tuple[dict[str, Tensor], Callable[[], None]]
     buffers = dict(f.named_buffers()) if hasattr(f, "named_buffers") else {}
     everything = [*parameters.values(), *buffers.values()]
     saved = [(t, t._array, t.grad, t._version) for t in everything]
-    wide = [(t, t._array.astype(np.float64) if t.dtype.kind == "f" else t._array.copy()) for t in everything]
+    wide = [(t, t._array.astype(np.float64) if is_floating(t.dtype) else t._array.copy()) for t in everything]
 
     def reset() -> None:
         for t, array in wide[len(parameters) :]:

@@ -26,6 +26,7 @@ from minidl.core.indexing import GetItem, as_index
 from minidl.core.matmul import matmul
 from minidl.core.reduction import Axis, Sum, axes_of, maximum
 from minidl.core.shape import Reshape, Transpose
+from minidl.dtypes import as_dtype, is_floating
 from minidl.function import Function
 
 
@@ -127,7 +128,7 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and self._array.dtype.kind != "f":
+        if value and not is_floating(self._array.dtype):
             raise TypeError(
                 f"requires_grad: only floating-point Tensors have gradients, this one is {self.dtype} of shape {self.shape}; "
                 "convert it first, e.g. with .astype('float32')"
@@ -255,11 +256,11 @@ class Tensor:
         return self if device == self.device else ToDevice(device)(self)
 
     def astype(self, dtype: Any) -> Tensor:
-        """This Tensor in another dtype; between floating-point types gradients flow back."""
-        dtype = np.dtype(dtype)
+        """This Tensor in another dtype, also "bfloat16"; between floating-point types gradients flow back."""
+        dtype = as_dtype(dtype)
         if dtype == self.dtype:
             return self
-        if dtype.kind != "f" or self.dtype.kind != "f":
+        if not is_floating(dtype) or not is_floating(self.dtype):
             with backend.beside(self._array):
                 return wrap(self._array.astype(dtype))
         return AsType(dtype)(self)
@@ -391,7 +392,7 @@ class Tensor:
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The minimum over `axis`; of equal minima the first takes the whole gradient."""
-        if self.dtype.kind != "f":  # -x is no number of an unsigned type
+        if not is_floating(self.dtype):  # -x is no number of an unsigned type
             with backend.beside(self._array):
                 return wrap(self._array.min(axis=axes_of(axis, self), keepdims=keepdims))
         return -maximum(-self, axis, keepdims)
@@ -442,7 +443,7 @@ def _new_array(data: Any, device: str | None) -> Array:
             array = array.astype(np.float32)
     else:
         array = np.asarray(data) if isinstance(data, np.ndarray) else data  # a matrix or a memmap becomes a plain array
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "iub" and not is_floating(array.dtype):
         raise TypeError(f"a Tensor holds numbers; {type(data).__name__} gives an array of dtype {array.dtype}")
     moved = backend.to_device(array, device)
     if ours or moved is not array:
@@ -463,7 +464,7 @@ def as_tensor(value: Any, like: Tensor) -> Tensor:
         value = value.item()  # so that float32 * np.int64(2) stays float32, as float32 * 2 does
     if isinstance(value, (int, float)):
         dtype = array.dtype
-        if isinstance(value, float) and dtype.kind != "f":
+        if isinstance(value, float) and not is_floating(dtype):
             dtype = np.dtype(np.float64)  # as NumPy has it: integers with a float become float64
         elif dtype.kind == "b" and not isinstance(value, bool):
             dtype = np.dtype(np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minidl.backend import get_array_module
 from minidl.core.shape import sum_to
+from minidl.dtypes import is_bfloat16, rounded
 from minidl.function import Function
 
 
@@ -63,7 +64,9 @@ class Power(Function):
 
     def forward(self, x):
         # Written out, because NumPy's general power takes twenty times as long as a product.
-        return x * x if self.exponent == 2 else x**self.exponent
+        if self.exponent == 2:
+            return x * x
+        return rounded(pow, x, self.exponent) if is_bfloat16(x.dtype) else x**self.exponent
 
     def backward(self, gradient):
         (x,) = self.inputs

@@ -8,6 +8,7 @@ import numpy as np
 
 from minidl.backend import get_array_module
 from minidl.core.shape import broadcast_to
+from minidl.dtypes import add_up
 from minidl.function import Function
 from minidl.kernels.sums import STRIP, sum_to_last_axis
 
@@ -39,7 +40,7 @@ class Sum(Function):
         if x.ndim > 1 and x.size > STRIP * x.shape[-1] and self.axes == tuple(range(x.ndim - 1)):  # what a bias receives
             total = sum_to_last_axis(x)
             return total.reshape((1,) * (x.ndim - 1) + total.shape) if self.keepdims else total
-        return x.sum(axis=self.axes, keepdims=self.keepdims)
+        return add_up(x, self.axes, self.keepdims)
 
     def backward(self, gradient):
         shape = self.inputs[0].shape

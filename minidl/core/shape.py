@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minidl.backend import get_array_module
+from minidl.dtypes import add_up
 from minidl.function import Function
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class SumTo(Function):
     def forward(self, x):
         extra = x.ndim - len(self.shape)
         repeated = [i + extra for i, n in enumerate(self.shape) if n == 1 and x.shape[i + extra] != 1]
-        return x.sum(axis=(*range(extra), *repeated), keepdims=True).reshape(self.shape)
+        return add_up(x, (*range(extra), *repeated), keepdims=True).reshape(self.shape)
 
     def backward(self, gradient):
         return broadcast_to(gradient, self.inputs[0].shape)

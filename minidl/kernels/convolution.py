@@ -16,8 +16,10 @@ from types import ModuleType
 import numpy as np
 
 from minidl.backend import Array, get_array_module
+from minidl.dtypes import is_bfloat16, rounded
 from minidl.kernels import cuda, folding, implicit_gemm, parallel, winograd
 from minidl.kernels.im2col import col2im, gather, im2col
+from minidl.kernels.matmul import matmul
 from minidl.kernels.window import Window, towers
 
 Shape = tuple[int, ...]
@@ -68,13 +70,15 @@ def faster_way(xp: ModuleType, dtype: np.dtype, images: Shape, weight: Shape, wi
 
 def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
     """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
+    xp = get_array_module(x)
+    if is_bfloat16(x.dtype) and xp is np:
+        return rounded(conv2d, x, weight, bias, window, groups)
     way = _way(x, weight, x.shape, weight.shape, window, groups)
     if way is folding:
         folded, unit = folding.fold(x, window)
         return conv2d(folded, folding.fold_weight(weight, window.stride[0]), bias, unit, 1)
     if way:
         return way.conv2d(x, weight, bias, window, groups)
-    xp = get_array_module(x)
     rows, columns = window.output_size(*x.shape[1:3])
     y = xp.empty((x.shape[0], rows, columns, weight.shape[3]), xp.result_type(x, weight))
     factors = [(inputs, outputs, _matrix(weight, outputs)) for inputs, outputs in towers(x.shape[3], weight.shape[3], groups)]
@@ -95,6 +99,8 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
 def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     """x: (N, H, W, C), dy: (N, OH, OW, O). Returns the gradient of the weights, (KH, KW, C / groups, O)."""
     xp = get_array_module(x)
+    if is_bfloat16(x.dtype) and xp is np:
+        return rounded(weight_gradient, x, dy, window, groups)
     _, rows, columns, o = dy.shape
     c = x.shape[3] // groups
     shape = (*window.kernel, c, o)
@@ -108,7 +114,7 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     pairs = towers(x.shape[3], o, groups)
 
     def accumulate(worker: int, pieces) -> Array:
-        total = xp.zeros((window.kernel[0] * window.kernel[1] * c, o), dtype)
+        total = xp.zeros((window.kernel[0] * window.kernel[1] * c, o), np.float32 if is_bfloat16(dtype) else dtype)
         product = parallel.scratch("product", (total.shape[0], o // groups), dtype, xp)
         for images, band in pieces:
             image = _image(x[images], window, band)
@@ -120,7 +126,7 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
         return total
 
     totals = parallel.share(accumulate, _pieces(x, shape, rows, columns, GRADIENT_CHUNK_BYTES), xp)
-    return sum(totals[1:], totals[0]).reshape(shape)
+    return sum(totals[1:], totals[0]).reshape(shape).astype(dtype, copy=False)
 
 
 def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height: int, width: int) -> Array:
@@ -130,6 +136,8 @@ def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height
     way has a transpose of its own, which is the faster one where there are more than twice as many outputs (conv2: 10 to 20 %).
     """
     xp, c = get_array_module(dy), weight.shape[2] * groups
+    if is_bfloat16(dy.dtype) and xp is np:
+        return rounded(input_gradient, dy, weight, window, groups, height, width)
     images = (len(dy), height, width, c)
     if 2 * c < dy.shape[3] and _way(dy, weight, images, weight.shape, window, groups) is winograd:
         return winograd.input_gradient(dy, weight, window, groups, height, width)
@@ -144,7 +152,8 @@ def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height
 
     def scatter(images: slice) -> None:
         for inputs, outputs in towers(dx.shape[3], weight.shape[3], groups):
-            dx[images, :, :, inputs] = col2im(dy[images][..., outputs] @ _matrix(weight, outputs).T, window, height, width)
+            patches = matmul(dy[images][..., outputs], _matrix(weight, outputs).T)
+            dx[images, :, :, inputs] = col2im(patches, window, height, width)
 
     patch_bytes = dy.shape[1] * dy.shape[2] * weight[..., 0].nbytes
     parallel.for_each(scatter, parallel.slices(len(dy), patch_bytes, xp), xp)

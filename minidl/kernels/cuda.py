@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, get_array_module
+from minidl.dtypes import is_bfloat16
 from minidl.kernels.window import Window
 
-REALS = {np.dtype(np.float32), np.dtype(np.float64)}
+REALS = {np.dtype(np.float32), np.dtype(np.float64)}  # and bfloat16, which is not to be had everywhere
 BYTE = np.dtype(np.uint8)
 THREADS = 256  # in a block: not measured yet
 BLOCKS = 2**31 - 1  # the most that CUDA takes; kernels go on to the next work when there is more
@@ -34,18 +35,19 @@ GEOMETRY = np.dtype([(name, np.int32) for name in (
 
 
 def ready(file: str, *arrays: Array) -> bool:
-    """Whether the kernels of `file`.cu can work on `arrays`: CuPy's, all of them float32 or all float64, and there is a compiler.
+    """Whether the kernels of `file`.cu can work on `arrays`: CuPy's, all float32, all float64 or all bfloat16; and there is a compiler.
 
     The first time that there is none, a warning says what to do.
     """
-    xp, dtypes = get_array_module(arrays[0]), {a.dtype for a in arrays}
-    return xp is not np and len(dtypes) == 1 and dtypes <= REALS and compiles(xp, file, options(arrays[0].dtype, 1))
+    xp, real = get_array_module(arrays[0]), arrays[0].dtype
+    ours = (real in REALS or is_bfloat16(real)) and all(a.dtype == real for a in arrays)
+    return xp is not np and ours and compiles(xp, file, options(real, 1))
 
 
 def launch(file: str, kernel: str, arrays: Sequence[Array], constants: Sequence[Any], over: tuple[int, ...]) -> None:
     """Run `kernel` of `file`.cu with `arrays`, contiguous ones unless the kernel knows of strides, and `constants` as arguments.
 
-    constants: a float arrives as `Real`, an int as `long long`, a structured array of size 1 as a struct. over: the shape that the
+    constants: a float arrives as `Number`, an int as `long long`, a structured array of size 1 as a struct. over: the shape that the
     threads share out among themselves, (rows, columns, channels) for kernels written with `for_each_pixel`, (size,) for those with
     `for_each_element`. Nothing waits for the kernel to end.
     """
@@ -54,7 +56,8 @@ def launch(file: str, kernel: str, arrays: Sequence[Array], constants: Sequence[
         width = vector_width(real, over[-1], arrays)
         function = _function(xp, file, options(real, width, *(a.dtype for a in arrays if a.dtype.kind == "u")), kernel)
         grid, block = shares(over, width)
-        function(grid, block, (*arrays, *(real.type(c) if isinstance(c, float) else c for c in constants)))
+        number = np.float32 if is_bfloat16(real) else real.type
+        function(grid, block, (*arrays, *(number(c) if isinstance(c, float) else c for c in constants)))
 
 
 def contiguous(*arrays: Array) -> list[Array]:

@@ -14,18 +14,19 @@ __device__ uint4 philox(unsigned long long counter, unsigned long long key) {
     return c;
 }
 
-// A thread draws the numbers of WIDTH elements: four elements share a counter, so that with WIDTH 4 no number goes to waste. An
+// A thread draws the numbers of WIDTH elements: four elements share a counter, so that with WIDTH 4 and 8 no number goes to waste. An
 // element is kept, and multiplied by `scale`, where its number is not below `threshold`.
 extern "C" __global__ void dropout(
     const Real* __restrict__ x, Real* __restrict__ y, const long long size, const long long seed, const long long offset,
-    const long long threshold, const Real scale) {
+    const long long threshold, const Number scale) {
     for_each_element(size, [&](long long i) {
-        const uint4 numbers = philox(offset + i / 4, seed);
-        Channels<Real> value = load(x + i);
+        uint4 numbers;
+        Channels<Number> value = load(x + i);
         for (int e = 0; e < WIDTH; ++e) {
             const int which = (i + e) % 4;
+            if (e % 4 == 0) numbers = philox(offset + (i + e) / 4, seed);
             const uint32 number = which < 2 ? (which == 0 ? numbers.x : numbers.y) : (which == 2 ? numbers.z : numbers.w);
-            value.of[e] = number >= threshold ? value.of[e] * scale : Real(0);
+            value.of[e] = number >= threshold ? value.of[e] * scale : Number(0);
         }
         store(y + i, value);
     });

@@ -8,6 +8,7 @@ back finds them again: the gradient of dropout is dropout of the gradient.
 from __future__ import annotations
 
 from minidl.backend import Array, get_array_module
+from minidl.dtypes import is_bfloat16, rounded
 from minidl.kernels import cuda
 
 COUNTERS = 4  # elements that share one
@@ -25,6 +26,8 @@ def dropout(x: Array, p: float, scale: float, seed: int, offset: int) -> Array:
         flat = [a.reshape(-1) for a in cuda.contiguous(x, y)]
         cuda.launch("dropout", "dropout", flat, [x.size, seed, offset, threshold, float(scale)], (x.size,))
         return y
+    if is_bfloat16(x.dtype):
+        return rounded(dropout, x, p, scale, seed, offset)
     counters = xp.arange(offset, offset - (-x.size // COUNTERS), dtype=xp.uint64)
     zeros = xp.zeros_like(counters)
     numbers = philox((counters & 0xFFFFFFFF, counters >> 32, zeros, zeros), (seed & 0xFFFFFFFF, seed >> 32))

@@ -2,8 +2,8 @@
 #include "kernel.cuh"
 
 // Written so that a NaN, which is neither above nor below 0, stays one.
-__device__ Channels<Real> rectified(Channels<Real> x) {
-    for (int e = 0; e < WIDTH; ++e) x.of[e] = x.of[e] <= 0 ? Real(0) : x.of[e];
+__device__ Channels<Number> rectified(Channels<Number> x) {
+    for (int e = 0; e < WIDTH; ++e) x.of[e] = x.of[e] <= 0 ? Number(0) : x.of[e];
     return x;
 }
 
@@ -16,9 +16,9 @@ extern "C" __global__ void relu(const Real* __restrict__ x, Real* __restrict__ y
 extern "C" __global__ void relu_backward(
     const Real* __restrict__ y, const Real* __restrict__ gradient, Real* __restrict__ dx, const long long size) {
     for_each_element(size, [&](long long i) {
-        const Channels<Real> output = load(y + i);
-        Channels<Real> passed = load(gradient + i);
-        for (int e = 0; e < WIDTH; ++e) passed.of[e] = output.of[e] > 0 ? passed.of[e] : Real(0);
+        const Channels<Number> output = load(y + i);
+        Channels<Number> passed = load(gradient + i);
+        for (int e = 0; e < WIDTH; ++e) passed.of[e] = output.of[e] > 0 ? passed.of[e] : Number(0);
         store(dx + i, passed);
     });
 }
@@ -29,8 +29,8 @@ extern "C" __global__ void add_bias_relu(
     const Real* __restrict__ bias, Real* __restrict__ y, const long long rows, const long long columns, const long long channels) {
     for_each_pixel(rows, columns, channels, [&](long long row, int column, int channel) {
         const long long at = (row * columns + column) * channels + channel;
-        const Channels<Real> added = load(bias + channel);
-        Channels<Real> value = load(y + at);
+        const Channels<Number> added = load(bias + channel);
+        Channels<Number> value = load(y + at);
         for (int e = 0; e < WIDTH; ++e) value.of[e] += added.of[e];
         store(y + at, rectified(value));
     });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl.backend import Array, get_array_module
+from minidl.dtypes import is_bfloat16, rounded
 from minidl.kernels import cuda, parallel
 
 
@@ -13,6 +14,8 @@ def relu(x: Array) -> Array:
     if cuda.ready("elementwise", x):
         cuda.launch("elementwise", "relu", _flat(x, y), [x.size], (x.size,))
         return y
+    if is_bfloat16(x.dtype):
+        return rounded(relu, x)
     source, target = x.reshape(-1), y.reshape(-1)
     parallel.for_each(lambda piece: xp.maximum(source[piece], 0, out=target[piece]), _pieces(source), xp)
     return y
@@ -25,6 +28,8 @@ def relu_backward(y: Array, gradient: Array) -> Array:
     if cuda.ready("elementwise", y, gradient):
         cuda.launch("elementwise", "relu_backward", _flat(y, gradient, dx), [y.size], (y.size,))
         return dx
+    if is_bfloat16(gradient.dtype):
+        return rounded(relu_backward, y, gradient)
     output, source, target = y.reshape(-1), gradient.reshape(-1), dx.reshape(-1)
     parallel.for_each(lambda p: xp.multiply(source[p], output[p] > 0, out=target[p]), _pieces(output), xp)
     return dx
@@ -37,7 +42,8 @@ def add_bias_relu(y: Array, bias: Array) -> None:
         cuda.launch("elementwise", "add_bias_relu", [*cuda.contiguous(bias), y], over, over)
         return
     y += bias
-    get_array_module(y).maximum(y, 0, out=y)
+    xp = get_array_module(y)
+    xp.maximum(y, xp.zeros((), y.dtype), out=y)
 
 
 def _flat(*arrays: Array) -> list[Array]:

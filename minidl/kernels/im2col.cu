@@ -15,7 +15,7 @@ extern "C" __global__ void im2col(
         const int column = position / g.kernel_width, j = position % g.kernel_width;
         const int down = row * g.stride_down + i * g.dilation_down - g.top;
         const int along = column * g.stride_along + j * g.dilation_along - g.left;
-        Channels<Real> pixel = {};
+        Channels<Number> pixel = {};
         if (g.inside(down, along))
             pixel = load(x + image * image_stride + down * row_stride + along * pixel_stride + channel);
         const long long patch = g.place(image, row, column) * (g.kernel_height * g.kernel_width);
@@ -29,7 +29,7 @@ extern "C" __global__ void col2im(const Real* __restrict__ cols, Real* __restric
     for_each_pixel((long long)g.images * g.height, g.width, g.channels, [&](long long line, int along, int channel) {
         const long long image = line / g.height;
         const int down = line % g.height;
-        Channels<Real> sum = {};
+        Channels<Number> sum = {};
         for (int i = 0; i < g.kernel_height; ++i) {
             const int below = down + g.top - i * g.dilation_down, row = below / g.stride_down;
             if (below < 0 || below % g.stride_down || row >= g.rows) continue;
@@ -37,7 +37,7 @@ extern "C" __global__ void col2im(const Real* __restrict__ cols, Real* __restric
                 const int behind = along + g.left - j * g.dilation_along, column = behind / g.stride_along;
                 if (behind < 0 || behind % g.stride_along || column >= g.columns) continue;
                 const long long patch = g.place(image, row, column) * (g.kernel_height * g.kernel_width);
-                const Channels<Real> part = load(cols + patch + (i * g.kernel_width + j) * g.channels + channel);
+                const Channels<Number> part = load(cols + patch + (i * g.kernel_width + j) * g.channels + channel);
                 for (int e = 0; e < WIDTH; ++e) sum.of[e] += part.of[e];
             }
         }

@@ -8,6 +8,7 @@ product (Chellapilla, Puri and Simard 2006). col2im is its transpose: it adds ev
 from __future__ import annotations
 
 from minidl.backend import Array, get_array_module
+from minidl.dtypes import is_bfloat16, rounded
 from minidl.kernels import cuda, parallel
 from minidl.kernels.window import Window
 
@@ -44,6 +45,8 @@ def col2im(cols: Array, window: Window, height: int, width: int) -> Array:
         constants = [cuda.geometry(window, x.shape, cols.shape)]
         cuda.launch("im2col", "col2im", cuda.contiguous(cols, x), constants, (n * height, width, c))
         return x
+    if is_bfloat16(cols.dtype):
+        return rounded(col2im, cols, window, height, width)
     image = xp.zeros((n, height + top + bottom, width + left + right, c), cols.dtype)
 
     def add(piece: slice) -> None:

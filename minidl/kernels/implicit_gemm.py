@@ -1,8 +1,8 @@
 """Convolution on a GPU's tensor cores without patches in memory: the host's side of implicit_gemm.cu.
 
 A GPU has the time to gather a patch again for each tile of the product that needs it, and its tensor cores multiply far faster than
-patches could be written to memory and read again. Their factors are rounded, float32 to 10 bits of mantissa (TF32): so this way is
-taken only where `set_float32_matmul_precision("high")` allows that. The sums are float32.
+patches could be written to memory and read again. Their factors are bfloat16, or float32 rounded to 10 bits of mantissa (TF32), for
+which this way is taken only where `set_float32_matmul_precision("high")` allows it. The sums are float32.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, get_array_module, get_float32_matmul_precision
+from minidl.dtypes import is_bfloat16
 from minidl.kernels import cuda
 from minidl.kernels.window import Window
 
@@ -31,12 +32,11 @@ def pays(xp: ModuleType, dtype: np.dtype, images: tuple[int, ...], weight: tuple
     chunk = cuda.VECTOR_BYTES // dtype.itemsize
     return (
         xp is not np
-        and dtype == np.float32
-        and get_float32_matmul_precision() == "high"
+        and (is_bfloat16(dtype) or (dtype == np.float32 and get_float32_matmul_precision() == "high"))
         and weight[2] % chunk == weight[3] // groups % chunk == 0
         and max(prod(images), images[0] * prod(window.output_size(*images[1:3])) * weight[3]) <= LARGEST
         and int(xp.cuda.Device().compute_capability) >= CAPABILITY
-        and _compiles(xp)
+        and cuda.compiles(xp, "implicit_gemm", options(dtype, 64))
     )
 
 
@@ -64,9 +64,8 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     parts = xp.empty((-(-places // share), *dw.shape), np.float32)
     constants = [_geometry(window, x, dy, groups), np.int32(o // groups), np.int32(share)]
     _launch("weight_gradient", (tiles, groups, len(parts)), o // groups, [*_in_chunks(x, dy), parts], constants)
-    (blocks,), threads = cuda.shares((dw.size,), 1)
-    add = _function(xp, "add_parts", dw.dtype, 64, xp.cuda.Device().id)
-    add((blocks,), threads, (parts, dw, dw.size, len(parts)))
+    grid, block = cuda.shares((dw.size,), cuda.VECTOR_BYTES // dw.itemsize)
+    _function(xp, "add_parts", dw.dtype, 64, xp.cuda.Device().id)(grid, block, (parts, dw, dw.size, len(parts)))
     return dw
 
 
@@ -108,8 +107,3 @@ def _function(xp: ModuleType, kernel: str, dtype: np.dtype, tile_n: int, device:
     function.max_dynamic_shared_size_bytes = _shared_bytes(tile_n)
     function.preferred_shared_memory_carveout = 100  # per cent
     return function
-
-
-@cache
-def _compiles(xp: ModuleType) -> bool:
-    return cuda.compiles(xp, "implicit_gemm", options(np.dtype(np.float32), 64))

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from minidl.backend import Array, get_array_module
+from minidl.dtypes import is_bfloat16, rounded
 from minidl.kernels import cuda, parallel
 
 
@@ -33,6 +34,8 @@ def lrn_plain(x: Array, size: int, alpha: float, beta: float, k: float, groups: 
 
 def window_sum(x: Array, size: int, groups: int = 1) -> Array:
     """Channel c of the result is the sum of channels c - size // 2 ... c + size // 2 of the same group. x: (..., C)."""
+    if is_bfloat16(x.dtype):
+        return rounded(window_sum, x, size, groups)
     y = get_array_module(x).empty(x.shape, x.dtype)
 
     def add(x: Array, y: Array) -> None:
@@ -61,6 +64,8 @@ def lrn(x: Array, size: int, alpha: float, beta: float, k: float, groups: int) -
     if cuda.ready("lrn", x):
         _launch("lrn", [x, y], groups, size // 2, float(alpha), float(beta), float(k))
         return y
+    if is_bfloat16(x.dtype):
+        return rounded(lrn, x, size, alpha, beta, k, groups)
 
     def normalise(x: Array, y: Array) -> None:
         s = _scale(x, size, alpha, k)
@@ -77,6 +82,8 @@ def lrn_backward(x: Array, g: Array, size: int, alpha: float, beta: float, k: fl
     if cuda.ready("lrn", x, g):
         _launch("lrn_backward", [x, g, dx], groups, size // 2, float(alpha), float(beta), float(k), -2.0 * alpha * beta)
         return dx
+    if is_bfloat16(x.dtype):
+        return rounded(lrn_backward, x, g, size, alpha, beta, k, groups)
 
     def differentiate(x: Array, g: Array, dx: Array) -> None:
         s = _scale(x, size, alpha, k)

@@ -9,17 +9,17 @@ extern "C" __global__ void max_pool(
     for_each_pixel((long long)g.images * g.rows, g.columns, g.channels, [&](long long line, int column, int channel) {
         const long long image = line / g.rows;
         const int row = line % g.rows;
-        Channels<Real> best;
+        Channels<Number> best;
         Channels<Position> where;
         for (int e = 0; e < WIDTH; ++e) {
-            best.of[e] = -1 / Real(0);
+            best.of[e] = -1 / Number(0);
             where.of[e] = 0;
         }
         for (int i = 0; i < g.kernel_height; ++i)
             for (int j = 0; j < g.kernel_width; ++j) {
                 const int down = row * g.stride_down + i - g.top, along = column * g.stride_along + j - g.left;
                 if (!g.inside(down, along)) continue;
-                const Channels<Real> pixel = load(x + g.pixel(image, down, along) + channel);
+                const Channels<Number> pixel = load(x + g.pixel(image, down, along) + channel);
                 for (int e = 0; e < WIDTH; ++e) {
                     const bool larger = pixel.of[e] > best.of[e];
                     if (larger) where.of[e] = i * g.kernel_width + j;
@@ -38,7 +38,7 @@ extern "C" __global__ void max_pool_backward(
     for_each_pixel((long long)g.images * g.height, g.width, g.channels, [&](long long line, int x, int channel) {
         const long long image = line / g.height;
         const int down = line % g.height + g.top, along = x + g.left;
-        Channels<Real> sum = {};
+        Channels<Number> sum = {};
         for (int row = min(down / g.stride_down, g.rows - 1); row >= 0; --row) {
             const int i = down - row * g.stride_down;
             if (i >= g.kernel_height) break;
@@ -47,7 +47,7 @@ extern "C" __global__ void max_pool_backward(
                 if (j >= g.kernel_width) break;
                 const long long place = g.place(image, row, column) + channel;
                 const Channels<Position> where = load(position + place);
-                const Channels<Real> gradient = load(dy + place);
+                const Channels<Number> gradient = load(dy + place);
                 for (int e = 0; e < WIDTH; ++e)
                     if (where.of[e] == i * g.kernel_width + j) sum.of[e] += gradient.of[e];
             }
@@ -63,11 +63,11 @@ extern "C" __global__ void max_pool_gather(
         const long long image = line / g.rows;
         const int row = line % g.rows;
         const Channels<Position> where = load(position + g.place(image, row, column) + channel);
-        Channels<Real> taken;
+        Channels<Number> taken;
         for (int e = 0; e < WIDTH; ++e) {
             const int i = where.of[e] / g.kernel_width, j = where.of[e] % g.kernel_width;
             const int down = row * g.stride_down + i - g.top, along = column * g.stride_along + j - g.left;
-            taken.of[e] = g.inside(down, along) ? x[g.pixel(image, down, along) + channel + e] : Real(0);
+            taken.of[e] = g.inside(down, along) ? number(x[g.pixel(image, down, along) + channel + e]) : Number(0);
         }
         store(y + g.place(image, row, column) + channel, taken);
     });
@@ -78,12 +78,12 @@ extern "C" __global__ void sum_pool(const Real* __restrict__ x, Real* __restrict
     for_each_pixel((long long)g.images * g.rows, g.columns, g.channels, [&](long long line, int column, int channel) {
         const long long image = line / g.rows;
         const int row = line % g.rows;
-        Channels<Real> sum = {};
+        Channels<Number> sum = {};
         for (int i = 0; i < g.kernel_height; ++i)
             for (int j = 0; j < g.kernel_width; ++j) {
                 const int down = row * g.stride_down + i - g.top, along = column * g.stride_along + j - g.left;
                 if (!g.inside(down, along)) continue;
-                const Channels<Real> pixel = load(x + g.pixel(image, down, along) + channel);
+                const Channels<Number> pixel = load(x + g.pixel(image, down, along) + channel);
                 for (int e = 0; e < WIDTH; ++e) sum.of[e] += pixel.of[e];
             }
         store(y + g.place(image, row, column) + channel, sum);
@@ -95,12 +95,12 @@ extern "C" __global__ void sum_pool_backward(const Real* __restrict__ dy, Real* 
     for_each_pixel((long long)g.images * g.height, g.width, g.channels, [&](long long line, int x, int channel) {
         const long long image = line / g.height;
         const int down = line % g.height + g.top, along = x + g.left;
-        Channels<Real> sum = {};
+        Channels<Number> sum = {};
         for (int row = min(down / g.stride_down, g.rows - 1); row >= 0; --row) {
             if (down - row * g.stride_down >= g.kernel_height) break;
             for (int column = min(along / g.stride_along, g.columns - 1); column >= 0; --column) {
                 if (along - column * g.stride_along >= g.kernel_width) break;
-                const Channels<Real> gradient = load(dy + g.place(image, row, column) + channel);
+                const Channels<Number> gradient = load(dy + g.place(image, row, column) + channel);
                 for (int e = 0; e < WIDTH; ++e) sum.of[e] += gradient.of[e];
             }
         }

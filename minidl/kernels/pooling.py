@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.backend import Array, get_array_module
+from minidl.dtypes import is_bfloat16, rounded
 from minidl.kernels import cuda, parallel
 from minidl.kernels.window import Window
 
@@ -30,6 +31,8 @@ def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
     if _ready(x, window):
         _launch("max_pool", [x, y, position], window, x, y)
         return y, position
+    if is_bfloat16(x.dtype):
+        return rounded(max_pool, x, window)
 
     def pool(images: slice) -> None:
         taps = window.taps(window.padded(x[images], fill=-np.inf), rows, columns)
@@ -52,6 +55,8 @@ def max_pool_values(x: Array, window: Window) -> Array:
     xp = get_array_module(x)
     if _ready(x, window):
         return max_pool(x, window)[0]
+    if is_bfloat16(x.dtype):
+        return rounded(max_pool_values, x, window)
     rows, columns = window.output_size(*x.shape[1:3])
     y = xp.empty((x.shape[0], rows, columns, x.shape[3]), x.dtype)
 
@@ -74,6 +79,8 @@ def max_pool_backward(dy: Array, position: Array, window: Window, height: int, w
     if _ready(dy, window):
         _launch("max_pool_backward", [dy, position, dx], window, dx, dy)
         return dx
+    if is_bfloat16(dy.dtype):
+        return rounded(max_pool_backward, dy, position, window, height, width)
 
     def spread(images: slice) -> None:
         image = _padded_zeros(dx[images], window)
@@ -95,6 +102,8 @@ def max_pool_gather(x: Array, position: Array, window: Window) -> Array:
     if _ready(x, window):
         _launch("max_pool_gather", [x, position, y], window, x, y)
         return y
+    if is_bfloat16(x.dtype):
+        return rounded(max_pool_gather, x, position, window)
 
     def gather(images: slice) -> None:
         for k, tap in enumerate(window.taps(window.padded(x[images]), rows, columns)):
@@ -112,6 +121,8 @@ def sum_pool(x: Array, window: Window) -> Array:
     if _ready(x, window):
         _launch("sum_pool", [x, y], window, x, y)
         return y
+    if is_bfloat16(x.dtype):
+        return rounded(sum_pool, x, window)
 
     def pool(images: slice) -> None:
         taps = window.taps(window.padded(x[images]), rows, columns)
@@ -132,6 +143,8 @@ def sum_pool_backward(dy: Array, window: Window, height: int, width: int) -> Arr
     if _ready(dy, window):
         _launch("sum_pool_backward", [dy, dx], window, dx, dy)
         return dx
+    if is_bfloat16(dy.dtype):
+        return rounded(sum_pool_backward, dy, window, height, width)
 
     def spread(images: slice) -> None:
         image = _padded_zeros(dx[images], window)

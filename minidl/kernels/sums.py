@@ -7,7 +7,10 @@ block, whose threads use 4 of every 32 bytes that memory delivers.
 
 from __future__ import annotations
 
+import numpy as np
+
 from minidl.backend import Array, get_array_module
+from minidl.dtypes import is_bfloat16
 from minidl.kernels import cuda
 
 STRIP = 128  # rows that are added up one after the other
@@ -15,25 +18,30 @@ TOGETHER = 8  # strips to a block of threads
 
 
 def sum_to_last_axis(x: Array) -> Array:
-    """x: (..., C). Returns (C,). The order of the additions is fixed."""
+    """x: (..., C). Returns (C,). The order of the additions is fixed; bfloat16 is added up in float32 and rounded once."""
     rows = x.reshape(-1, x.shape[-1])
     add = _add_by_kernel if x.size and cuda.ready("sums", x) else _add
     while len(rows) > STRIP:
         rows = add(rows)
-    return add(rows)[0]
+    return add(rows)[0].astype(x.dtype, copy=False)
 
 
 def _add(rows: Array) -> Array:
-    xp, whole = get_array_module(rows), len(rows) // STRIP * STRIP
+    xp, whole, wide = get_array_module(rows), len(rows) // STRIP * STRIP, _wide(rows)
     if len(rows) <= STRIP:
-        return rows.sum(axis=0, keepdims=True)
-    strips = rows[:whole].reshape(-1, STRIP, rows.shape[1]).sum(axis=1)
-    return strips if whole == len(rows) else xp.concatenate([strips, rows[whole:].sum(axis=0, keepdims=True)])
+        return rows.sum(axis=0, keepdims=True, dtype=wide)
+    strips = rows[:whole].reshape(-1, STRIP, rows.shape[1]).sum(axis=1, dtype=wide)
+    return strips if whole == len(rows) else xp.concatenate([strips, rows[whole:].sum(axis=0, keepdims=True, dtype=wide)])
 
 
 def _add_by_kernel(rows: Array) -> Array:
     (rows,) = cuda.contiguous(rows)
-    sums = get_array_module(rows).empty((-(-len(rows) // STRIP), rows.shape[1]), rows.dtype)
+    sums = get_array_module(rows).empty((-(-len(rows) // STRIP), rows.shape[1]), _wide(rows))
     over = (-(-len(sums) // TOGETHER), TOGETHER, rows.shape[1])
     cuda.launch("sums", "sum_strips", [rows, sums], [*rows.shape, STRIP, TOGETHER], over)
     return sums
+
+
+def _wide(rows: Array) -> np.dtype:
+    """The type that `rows` are added up in."""
+    return np.dtype(np.float32) if is_bfloat16(rows.dtype) else rows.dtype

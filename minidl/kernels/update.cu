@@ -4,10 +4,10 @@
 // v <- momentum v - decay w - lr g;  w <- w + v, where decay has the learning rate in it.
 extern "C" __global__ void sgd_paper(
     Real* __restrict__ w, Real* __restrict__ v, const Real* __restrict__ g, const long long size,
-    const Real lr, const Real momentum, const Real decay) {
+    const Number lr, const Number momentum, const Number decay) {
     for_each_element(size, [&](long long i) {
-        Channels<Real> weight = load(w + i), velocity = load(v + i);
-        const Channels<Real> gradient = load(g + i);
+        Channels<Number> weight = load(w + i), velocity = load(v + i);
+        const Channels<Number> gradient = load(g + i);
         for (int e = 0; e < WIDTH; ++e) {
             velocity.of[e] *= momentum;
             if (decay != 0) velocity.of[e] -= decay * weight.of[e];
@@ -22,10 +22,10 @@ extern "C" __global__ void sgd_paper(
 // v <- momentum v + g + decay w;  w <- w - lr v.
 extern "C" __global__ void sgd_pytorch(
     Real* __restrict__ w, Real* __restrict__ v, const Real* __restrict__ g, const long long size,
-    const Real lr, const Real momentum, const Real decay) {
+    const Number lr, const Number momentum, const Number decay) {
     for_each_element(size, [&](long long i) {
-        Channels<Real> weight = load(w + i), velocity = load(v + i);
-        const Channels<Real> gradient = load(g + i);
+        Channels<Number> weight = load(w + i), velocity = load(v + i);
+        const Channels<Number> gradient = load(g + i);
         for (int e = 0; e < WIDTH; ++e) {
             velocity.of[e] = momentum * velocity.of[e] + gradient.of[e];
             if (decay != 0) velocity.of[e] += decay * weight.of[e];
@@ -40,10 +40,10 @@ extern "C" __global__ void sgd_pytorch(
 // and root = sqrt(1 - beta_2 ** t) correct for their start at 0.
 extern "C" __global__ void adam(
     Real* __restrict__ w, Real* __restrict__ m, Real* __restrict__ s, const Real* __restrict__ g, const long long size,
-    const Real step, const Real root, const Real keep_m, const Real take_m, const Real keep_s, const Real take_s, const Real eps,
-    const Real decay) {
+    const Number step, const Number root, const Number keep_m, const Number take_m, const Number keep_s, const Number take_s, const Number eps,
+    const Number decay) {
     for_each_element(size, [&](long long i) {
-        Channels<Real> weight = load(w + i), mean = load(m + i), square = load(s + i), gradient = load(g + i);
+        Channels<Number> weight = load(w + i), mean = load(m + i), square = load(s + i), gradient = load(g + i);
         for (int e = 0; e < WIDTH; ++e) {
             if (decay != 0) gradient.of[e] += decay * weight.of[e];
             mean.of[e] = keep_m * mean.of[e] + take_m * gradient.of[e];

@@ -60,7 +60,8 @@ def adam(
 
 
 def _ready(*arrays: Array) -> bool:
-    return cuda.ready("update", *arrays) and all(a.flags.c_contiguous for a in arrays[:-1])
+    # bfloat16 has too few digits to add a small step to a weight: it is what networks compute with, and no optimiser's.
+    return arrays[0].dtype in cuda.REALS and cuda.ready("update", *arrays) and all(a.flags.c_contiguous for a in arrays[:-1])
 
 
 def _launch(kernel: str, arrays: list[Array], *constants: float) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from minidl import backend
 from minidl.autograd import no_grad, operations_behind, set_grad_enabled
+from minidl.dtypes import as_dtype
 from minidl.kernels import convolution, parallel, winograd
 from minidl.nn.module import Module, evaluating
 from minidl.tensor import Tensor, ones_like
@@ -85,15 +86,15 @@ class StepMemory:
         return max(0, int((room / self.per_item.sum(axis=1)).min()))
 
 
-def step_memory(model: Module, input_shape: tuple[int, ...]) -> StepMemory:
-    """What a training step of `model` will take, for items of `input_shape` (without the batch axis).
+def step_memory(model: Module, input_shape: tuple[int, ...], dtype: Any = np.float32) -> StepMemory:
+    """What a training step of `model` will take, for items of `input_shape` (without the batch axis) and `dtype`.
 
     Batches of 2 and of 4 zeros go forward and back (batch normalisation wants more than one item). The model, its gradients and
     running statistics, and the random numbers are left as they were.
     """
     parameters, buffers = list(model.parameters()), [buffer for _, buffer in model.named_buffers()]
     device = parameters[0].device if parameters else backend.get_default_device()
-    two, four = (_moments(model, Tensor(np.zeros((n, *input_shape), np.float32), device=device)) for n in (2, 4))
+    two, four = (_moments(model, Tensor(np.zeros((n, *input_shape), as_dtype(dtype)), device=device)) for n in (2, 4))
     per_item = (four - two) / 2
     return StepMemory(
         parameters=sum(_pieces(parameters, buffers).values()),
@@ -188,7 +189,7 @@ def _explanation(model: Module, batch: Tensor, error: Exception) -> str:
         free, total = cupy.cuda.runtime.memGetInfo()
     traceback.clear_frames(error.__traceback__)  # they hold the arrays of the step that failed, and the prediction wants room
     try:
-        fits = step_memory(model, shape).largest_batch(USABLE * min(held + free, limit or held + free))
+        fits = step_memory(model, shape, batch.dtype).largest_batch(USABLE * min(held + free, limit or held + free))
     except Exception:  # no room even for a tiny batch, or the model wants more than one argument: nothing can be predicted
         fits = n
     if fits >= n:

@@ -6,9 +6,10 @@ from typing import Any
 
 from minidl.autograd import is_grad_enabled
 from minidl.backend import Array, get_array_module
+from minidl.dtypes import is_bfloat16, rounded
 from minidl.function import Function
 from minidl.kernels import elementwise
-from minidl.ops.arguments import check_floating, check_tensor
+from minidl.ops.arguments import check_floating, check_tensor, in_float32
 from minidl.tensor import Tensor
 
 
@@ -66,6 +67,8 @@ class Sigmoid(Function):
     keeps_inputs, keeps_output = False, True
 
     def forward(self, x):
+        if is_bfloat16(x.dtype):
+            return rounded(self.forward, x)
         # 1 / (1 + exp(-x)) overflows for very negative x; tanh does not.
         return 0.5 * get_array_module(x).tanh(0.5 * x) + 0.5
 
@@ -74,9 +77,12 @@ class Sigmoid(Function):
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """exp(x) / sum of exp(x) along `axis`: positive numbers that sum to 1. Never overflows, the maximum is subtracted first."""
+    """exp(x) / sum of exp(x) along `axis`: positive numbers that sum to 1. Never overflows, the maximum is subtracted first.
+
+    Of bfloat16 the result is float32.
+    """
     _check_axis("softmax", x, axis)
-    return Softmax(axis)(x)
+    return Softmax(axis)(in_float32(x))
 
 
 class Softmax(Function):
@@ -97,9 +103,12 @@ class Softmax(Function):
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """The logarithm of softmax along `axis`, without ever forming a probability that could round to 0."""
+    """The logarithm of softmax along `axis`, without ever forming a probability that could round to 0.
+
+    Of bfloat16 the result is float32.
+    """
     _check_axis("log_softmax", x, axis)
-    return LogSoftmax(axis)(x)
+    return LogSoftmax(axis)(in_float32(x))
 
 
 class LogSoftmax(Function):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.dtypes import is_bfloat16, is_floating
 from minidl.kernels.window import Pair, Window
 from minidl.tensor import Tensor
 
@@ -46,7 +47,7 @@ def check_images(operation: str, x: Tensor) -> None:
 def check_floating(operation: str, x: Any) -> None:
     """A floating-point Tensor of any shape."""
     check_tensor(operation, "x", x)
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         raise TypeError(
             f"{operation}: x must be floating point, got {x.dtype} of shape {x.shape}; convert with .astype('float32')"
         )
@@ -57,6 +58,21 @@ def check_tensor(operation: str, name: str, value: Any) -> None:
         raise TypeError(
             f"{operation}: {name} must be a Tensor, got {type(value).__module__}.{type(value).__name__}; wrap it with minidl.Tensor"
         )
+
+
+def to_go_with(x: Tensor, parameter: Tensor) -> Tensor:
+    """A layer's parameter in the type of its images `x`, where one of the two is bfloat16: a layer computes in the type of its images.
+
+    So the parameters of a network stay float32, the master weights, whatever its images are; and through the conversion their
+    gradients come back in float32.
+    """
+    mixed = x.dtype != parameter.dtype and (is_bfloat16(x.dtype) or is_bfloat16(parameter.dtype))
+    return parameter.astype(x.dtype) if mixed else parameter
+
+
+def in_float32(x: Tensor) -> Tensor:
+    """bfloat16 in float32, all else as it is: for probabilities, losses and statistics, which 8 binary digits are too few for."""
+    return x.astype("float32") if is_bfloat16(x.dtype) else x
 
 
 def check_fit(operation: str, window: Window, x: Tensor) -> None:

@@ -63,7 +63,8 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
 
 class Where(Function):
     def forward(self, condition, a, b):
-        return get_array_module(a).where(condition, a, b)
+        xp = get_array_module(a)
+        return xp.where(condition, a, b).astype(xp.result_type(a, b), copy=False)  # CuPy makes bfloat16 float32
 
     def backward(self, gradient):
         condition, a, b = self.inputs

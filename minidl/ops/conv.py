@@ -16,7 +16,7 @@ from minidl.function import Function
 from minidl.kernels import convolution
 from minidl.kernels import im2col as patches
 from minidl.kernels.window import Window
-from minidl.ops.arguments import IntOrPair, Padding, check_fit, check_images, check_tensor, padding_pairs, pair
+from minidl.ops.arguments import IntOrPair, Padding, check_fit, check_images, check_tensor, padding_pairs, pair, to_go_with
 from minidl.tensor import Tensor
 
 
@@ -36,6 +36,7 @@ def conv2d(
     ((top, bottom), (left, right)). groups: input and output channels fall into this many towers that do not see each other
     (the restricted connectivity of Krizhevsky et al. 2012, section 3.5).
     Returns (N, OH, OW, C_out) with OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1, OW likewise.
+    If x is bfloat16, weight and bias are rounded to it; their gradients keep their own type.
     Raises ValueError for shapes that do not go together, TypeError for integer images or arguments that are no Tensors.
 
     PyTorch's conv2d has the same arguments but (N, C, H, W) images and (C_out, C_in / groups, KH, KW) weights.
@@ -60,7 +61,8 @@ def conv2d(
             raise ValueError(f"conv2d: bias must have shape ({o},) to go with weight {weight.shape}, got {bias.shape}")
     window = _window("conv2d", (kh, kw), stride, padding, dilation)
     check_fit("conv2d", window, x)
-    return Conv2d(window, groups)(x, weight) if bias is None else Conv2d(window, groups)(x, weight, bias)
+    parameters = [to_go_with(x, t) for t in (weight, bias) if t is not None]
+    return Conv2d(window, groups)(x, *parameters)
 
 
 class Conv2d(Function):

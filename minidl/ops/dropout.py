@@ -7,7 +7,7 @@ import numpy as np
 from minidl import backend
 from minidl.function import Function
 from minidl.kernels import dropout as kernel
-from minidl.ops.arguments import check_floating
+from minidl.ops.arguments import check_floating, in_float32
 from minidl.tensor import Tensor, wrap
 
 
@@ -29,10 +29,11 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inverted: bool = T
     if x.device != "cpu":
         return Dropout(p, 1 / (1 - p) if inverted else 1.0, int(backend.generator("cpu").integers(2**63)))(x)
     # 2 ** -32 is finer than anyone's p: thirty-two random bits an element say enough, and cost half of a float64.
+    wide = in_float32(x)
     with backend.on_device(x.device) as xp:
         keep = backend.generator(x.device).random(x.shape, dtype=np.float32) >= p
-        mask = keep.astype(x.dtype) if not inverted else xp.multiply(keep, 1 / (1 - p), dtype=x.dtype)
-    return x * wrap(mask)
+        mask = keep.astype(wide.dtype) if not inverted else xp.multiply(keep, 1 / (1 - p), dtype=wide.dtype)
+    return (wide * wrap(mask)).astype(x.dtype)
 
 
 class Dropout(Function):

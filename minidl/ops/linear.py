@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from minidl.core.matmul import matmul
-from minidl.ops.arguments import check_tensor
+from minidl.ops.arguments import check_tensor, to_go_with
 from minidl.tensor import Tensor
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x @ weight + bias. x: (..., in), weight: (in, out), bias: (out,) or None. Returns (..., out).
 
-    The weight multiplies from the right: PyTorch's `linear` stores the transpose, (out, in).
+    The weight multiplies from the right: PyTorch's `linear` stores the transpose, (out, in). If x is bfloat16, weight and bias are
+    rounded to it; their gradients keep their own type.
     """
     check_tensor("linear", "x", x)
     check_tensor("linear", "weight", weight)
@@ -22,5 +23,5 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             raise ValueError(
                 f"linear: bias must have shape {weight.shape[1:]} to go with weight {weight.shape}, got {bias.shape}"
             )
-    product = matmul(x, weight)
-    return product if bias is None else product + bias
+    product = matmul(x, to_go_with(x, weight))
+    return product if bias is None else product + to_go_with(x, bias)

@@ -1,4 +1,4 @@
-"""Loss functions."""
+"""Loss functions. All of them compute in float32 where they are given bfloat16."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 
 from minidl import backend
 from minidl.backend import Array, get_array_module
+from minidl.dtypes import is_floating
 from minidl.function import Function
 from minidl.ops.activation import softmax
-from minidl.ops.arguments import check_tensor
+from minidl.ops.arguments import check_tensor, in_float32
 from minidl.tensor import Tensor, wrap
 
 
@@ -25,6 +26,7 @@ def cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 0.0, red
     (On a GPU the values are not looked at, that would stop the device: a label out of range makes the loss NaN instead.)
     """
     check_tensor("cross_entropy", "logits", logits)
+    logits = in_float32(logits)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing!r}")
     indices = _labels("cross_entropy", logits, labels)
@@ -62,6 +64,7 @@ def nll_loss(log_probabilities: Tensor, labels: Any, reduction: str = "mean") ->
     log_probabilities: (N, K), floating point. labels: (N,) integers 0..K-1. reduction: "mean", "sum" or "none".
     """
     check_tensor("nll_loss", "log_probabilities", log_probabilities)
+    log_probabilities = in_float32(log_probabilities)
     indices = _labels("nll_loss", log_probabilities, labels)
     with backend.beside(indices):
         rows = get_array_module(indices).arange(len(indices))
@@ -72,7 +75,8 @@ def mse_loss(prediction: Tensor, target: Any, reduction: str = "mean") -> Tensor
     """The squared difference of two Tensors of one shape. reduction: "mean", "sum" or "none"."""
     check_tensor("mse_loss", "prediction", prediction)
     target = target if isinstance(target, Tensor) else Tensor(target, device=prediction.device)
-    target = target if target.dtype.kind == "f" else target.astype(prediction.dtype)
+    prediction, target = in_float32(prediction), in_float32(target)
+    target = target if is_floating(target.dtype) else target.astype(prediction.dtype)
     if prediction.shape != target.shape:
         raise ValueError(
             f"mse_loss: prediction has shape {prediction.shape}, target {target.shape}; they must be equal, "
@@ -84,7 +88,7 @@ def mse_loss(prediction: Tensor, target: Any, reduction: str = "mean") -> Tensor
 
 def _labels(operation: str, logits: Tensor, labels: Any) -> Array:
     """`labels` as an integer array on the device of `logits`, checked."""
-    if logits.ndim != 2 or logits.dtype.kind != "f":
+    if logits.ndim != 2 or not is_floating(logits.dtype):
         raise ValueError(
             f"{operation}: expected floating-point scores of shape (N, classes), got {logits.dtype} of shape {logits.shape}"
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from minidl import backend
 from minidl.autograd import is_grad_enabled
+from minidl.dtypes import is_bfloat16
 from minidl.function import Function
 from minidl.kernels import lrn
 from minidl.kernels.window import Window
-from minidl.ops.arguments import check_floating, check_images, check_tensor
+from minidl.ops.arguments import check_floating, check_images, check_tensor, in_float32
 from minidl.ops.pooling import sum_pool2d
 from minidl.tensor import Tensor
 
@@ -87,11 +88,11 @@ def local_response_norm_within(x: Tensor, size: int = 5, alpha: float = 1e-3 / 2
     """
     check_images("local_response_norm_within", x)
     _check_constants("local_response_norm_within", x, size, alpha, k)
-    half = size // 2
+    images, half = in_float32(x), size // 2
     # The sum over a square is the sum over a row of sums over columns: 2 size additions instead of size ** 2.
-    columns = sum_pool2d(x * x, Window((size, 1), padding=((half, half), (0, 0))))
+    columns = sum_pool2d(images * images, Window((size, 1), padding=((half, half), (0, 0))))
     squares = sum_pool2d(columns, Window((1, size), padding=((0, 0), (half, half))))
-    return x * (k + alpha * squares) ** -beta
+    return (images * (k + alpha * squares) ** -beta).astype(x.dtype)
 
 
 def _check_constants(operation: str, x: Tensor, size: int, alpha: float, k: float) -> None:
@@ -127,6 +128,7 @@ def batch_norm(
         check_tensor("batch_norm", name, t)
         if x.ndim < 2 or t.shape != x.shape[-1:]:
             raise ValueError(f"batch_norm: {name} of shape {t.shape} does not fit the channels of x, shape {x.shape}")
+    dtype, x = x.dtype, in_float32(x)
     if training:
         others = tuple(range(x.ndim - 1))
         count = x.size // x.shape[-1]
@@ -144,4 +146,5 @@ def batch_norm(
         centred = x - mean
     y = centred / (var + eps).sqrt()
     y = y if weight is None else y * weight
-    return y if bias is None else y + bias
+    y = y if bias is None else y + bias
+    return y.astype(dtype) if is_bfloat16(dtype) else y

@@ -14,7 +14,7 @@ from minidl.autograd import is_grad_enabled
 from minidl.function import Function
 from minidl.kernels import pooling
 from minidl.kernels.window import Pair, Window
-from minidl.ops.arguments import IntOrPair, Padding, check_fit, check_images, padding_pairs, pair
+from minidl.ops.arguments import IntOrPair, Padding, check_fit, check_images, in_float32, padding_pairs, pair
 from minidl.tensor import Tensor
 
 
@@ -52,7 +52,8 @@ def avg_pool2d(
         _counted(height, window.kernel[0], window.stride[0], window.padding[0], (top, bottom)),
         _counted(width, window.kernel[1], window.stride[1], window.padding[1], (left, right)),
     )
-    return SumPool2d(window)(x) * Tensor((1 / counts)[:, :, None].astype(x.dtype), device=x.device)
+    sums = SumPool2d(window)(in_float32(x))
+    return (sums * Tensor((1 / counts)[:, :, None].astype(sums.dtype), device=x.device)).astype(x.dtype)
 
 
 def sum_pool2d(x: Tensor, window: Window) -> Tensor:
@@ -71,9 +72,10 @@ def adaptive_avg_pool2d(x: Tensor, output_size: IntOrPair) -> Tensor:
     n, height, width, c = x.shape
     if not height or not width:
         raise ValueError(f"adaptive_avg_pool2d: x of shape {x.shape} has no pixels")
-    down = Tensor(_averages(height, rows).astype(x.dtype), device=x.device)
-    along = Tensor(_averages(width, columns).astype(x.dtype), device=x.device)
-    return along @ (down @ x.reshape(n, height, width * c)).reshape(n, rows, width, c)
+    images = in_float32(x)
+    down = Tensor(_averages(height, rows).astype(images.dtype), device=x.device)
+    along = Tensor(_averages(width, columns).astype(images.dtype), device=x.device)
+    return (along @ (down @ images.reshape(n, height, width * c)).reshape(n, rows, width, c)).astype(x.dtype)
 
 
 def _averages(size: int, places: int) -> np.ndarray:

@@ -6,10 +6,13 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minidl.backend import get_array_module, to_device
+from minidl.dtypes import as_dtype, is_bfloat16
 from minidl.kernels.window import Window
 
 seeds = st.integers(0, 2**32 - 1)
+BFLOAT16 = as_dtype("bfloat16").type
 dtypes = st.sampled_from([np.float32, np.float64])
+reals = st.sampled_from([np.float32, np.float64, BFLOAT16])  # what CUDA kernels take
 layouts = st.sampled_from(["contiguous", "transposed", "every other", "reversed"])
 chunk_bytes = st.sampled_from([1, 300, 2000, 1 << 20])  # from a row of a single image to the whole batch in one piece
 workers = st.integers(1, 3)
@@ -54,8 +57,9 @@ def laid_out(array: np.ndarray, layout: str, device: str):
 
 
 def assert_close(actual, expected: np.ndarray) -> None:
-    """Equal up to the rounding of the sums, in the dtype of `actual`."""
+    """Equal up to the rounding of the sums, in the dtype of `actual`; bfloat16, whose sums are float32, to its last digit."""
     actual = to_device(np.asarray(actual) if isinstance(actual, np.generic) else actual, "cpu")
     assert actual.shape == expected.shape
-    tolerance = 100 * np.finfo(actual.dtype).eps * max(1.0, float(np.abs(expected).max(initial=0)))
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+    unit = 2**-7 if is_bfloat16(actual.dtype) else 100 * np.finfo(actual.dtype).eps
+    wide = [a.astype(np.float64) for a in (actual, expected)]
+    np.testing.assert_allclose(*wide, rtol=0, atol=unit * max(1.0, float(np.abs(wide[1]).max(initial=0))))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kernels import cuda_compilers
+from minidl.dtypes import as_dtype
 from minidl.kernels import cuda, implicit_gemm
 
 FILES = sorted({path.stem for path in Path(cuda.__file__).parent.glob("*.cu")} - {"implicit_gemm"})
@@ -17,10 +18,13 @@ def architecture(wanted):
     return min(number for number in cuda_compilers.found().architectures() if number >= wanted)
 
 
-@pytest.mark.parametrize("wanted, dtype, width", [(70, "float32", 4), (80, "float32", 4), (90, "float32", 4), (90, "float64", 1)])
+@pytest.mark.parametrize("wanted, dtype, width", [
+    (70, "float32", 4), (80, "float32", 4), (90, "float32", 4), (90, "float64", 1), (70, "bfloat16", 8), (90, "bfloat16", 8),
+    (90, "bfloat16", 1),
+])  # fmt: skip
 @pytest.mark.parametrize("file", FILES)
 def test_it_compiles_without_a_warning(file, wanted, dtype, width):
-    options = (*cuda.options(np.dtype(dtype), width), f"-arch=sm_{architecture(wanted)}", "-ftz=true")
+    options = (*cuda.options(as_dtype(dtype), width), f"-arch=sm_{architecture(wanted)}", "-ftz=true")
     cuda_compilers.found().compile(cuda.source(file), options)
 
 

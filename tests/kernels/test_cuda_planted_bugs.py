@@ -10,11 +10,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 import minidl
 from kernels.cuda_cases import CHECKS, launched, launches
+from kernels.strategies import BFLOAT16
 from minidl.kernels import cuda
 
+REALS = (np.float32, np.float64, BFLOAT16)
 BUGS = {  # file, check: what is replaced in the source, by what
     ("pooling", "check_max_pool"): [
-        ("-1 / Real(0)", "Real(0)"),  # padding counts as 0
+        ("-1 / Number(0)", "Number(0)"),  # padding counts as 0
         ("pixel.of[e] > best.of[e]", "pixel.of[e] >= best.of[e]"),  # the last of equal maxima
         ("larger || pixel.of[e] != pixel.of[e]", "larger"),  # a NaN is passed over
         ("larger || pixel.of[e] != pixel.of[e]", "!(pixel.of[e] <= best.of[e])"),  # and replaced
@@ -38,7 +40,7 @@ BUGS = {  # file, check: what is replaced in the source, by what
         ("sum.of[e] += pixel.of[e]", "sum.of[0] += pixel.of[e]"),
     ],
     ("im2col", "check_im2col"): [
-        ("Channels<Real> pixel = {}", "Channels<Real> pixel = {1}"),  # padding is not 0
+        ("Channels<Number> pixel = {}", "Channels<Number> pixel = {1}"),  # padding is not 0
         ("i * g.dilation_down - g.top", "i - g.top"),
         ("along * pixel_stride", "along * g.channels"),  # as if the tower were alone
         ("(i * g.kernel_width + j) * g.channels + channel, pixel", "(j * g.kernel_height + i) * g.channels + channel, pixel"),
@@ -57,12 +59,12 @@ BUGS = {  # file, check: what is replaced in the source, by what
         ("root * sqrt(root)", "root * root"),
         ("pow(s, -beta)", "pow(s, beta)"),
         ("+ own.of[e] * (factor", "- own.of[e] * (factor"),
-        ("* g[start + c]", "* g[start + channel]"),
+        ("* number(g[start + c])", "* number(g[start + channel])"),
         ("abs(distance) <= half", "abs(distance) < half"),
         ("channel + WIDTH - 1 + half", "channel + half"),
     ],
     ("elementwise", "check_relu"): [
-        ("x.of[e] <= 0 ? Real(0) : x.of[e]", "x.of[e] > 0 ? x.of[e] : Real(0)"),  # a NaN becomes 0
+        ("x.of[e] <= 0 ? Number(0) : x.of[e]", "x.of[e] > 0 ? x.of[e] : Number(0)"),  # a NaN becomes 0
         ("output.of[e] > 0", "output.of[e] >= 0"),
         ("i < size; i += step", "i + WIDTH < size; i += step"),
     ],
@@ -80,10 +82,30 @@ BUGS = {  # file, check: what is replaced in the source, by what
         ("(strips + together - 1) / together", "strips / together"),
     ],
     ("dropout", "check_dropout"): [
-        ("offset + i / 4", "offset + i"),
+        ("offset + (i + e) / 4", "offset + i + e"),
         ("round < 10", "round < 9"),
         ("(i + e) % 4", "i % 4"),
         ("(uint32)(key >> 32)", "0"),
+    ],
+}
+
+BFLOAT16_BUGS = {  # the same in bfloat16, where float32 has no such line or no such vectors
+    ("pooling", "check_sum_pool"): [
+        (" + 0x7fff + (bits >> 16 & 1)", ""),  # cut off
+        (" + 0x7fff + (bits >> 16 & 1)", " + 0x8000"),  # half way always up
+        ("stored.bits << 16", "stored.bits << 15"),
+        ("value.of[e] = number(stored.of[e])", "value.of[e] = number(stored.of[0])"),
+        ("stored.of[e] = rounded(value.of[e])", "stored.of[WIDTH - 1 - e] = rounded(value.of[e])"),
+    ],
+    ("elementwise", "check_relu"): [("i < size; i += step", "i + 4 < size; i += step")],
+    ("pooling", "check_max_pool_backward"): [("? number(x[", "? 2 * number(x[")],
+    ("lrn", "check_lrn"): [
+        ("number(pixel[c]) * number(pixel[c])", "number(pixel[c])"),
+        ("* number(g[start + c])", "* number(g[start])"),
+    ],
+    ("dropout", "check_dropout"): [
+        ("if (e % 4 == 0) numbers", "if (e == 0) numbers"),  # with 8 elements a thread, the second four
+        ("offset + (i + e) / 4", "offset + i / 4"),
     ],
 }
 
@@ -106,15 +128,23 @@ def plant(monkeypatch):
 
 
 @pytest.mark.skipif(standin_cupy.compiler() is None, reason="no C++ compiler to build the kernels with")
-@pytest.mark.parametrize("file, check, old, new", [(*at, *bug) for at, bugs in BUGS.items() for bug in bugs])
-def test_the_bug_is_found(plant, file, check, old, new):
+@pytest.mark.parametrize(
+    "real, file, check, old, new",
+    [
+        (real, *at, *bug)
+        for real, planted in ((np.float32, BUGS), (BFLOAT16, BFLOAT16_BUGS))
+        for at, bugs in planted.items()
+        for bug in bugs
+    ],
+)
+def test_the_bug_is_found(plant, real, file, check, old, new):
     function, cases = next((function, cases) for function, cases in CHECKS if function.__name__ == check)
 
     @settings(phases=[Phase.generate], suppress_health_check=list(HealthCheck), max_examples=100)
     @given(cases, launches)
     def run(case, launch):
         with launched(*launch):
-            function("gpu", tuple(np.float32 if part is np.float64 else part for part in case))  # half as much to compile
+            function("gpu", tuple(real if part in REALS else part for part in case))  # one type: less to compile
 
     with standin_cupy.install(), minidl.default_device("gpu"):
         assert old in cuda.source(file), "the source has changed: plant another bug"

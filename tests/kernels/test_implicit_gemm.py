@@ -164,7 +164,9 @@ def test_arrays_in_any_layout_and_at_any_address(gpu):
     whole, w = to_device(x, gpu), to_device(weight, gpu)
     flat = get_array_module(w).concatenate([w.reshape(-1)[:1], w.reshape(-1)])[1:].reshape(w.shape)  # 4 bytes further on
     y = implicit_gemm.conv2d(whole[::-1, :, :, 1:], flat, None, Window((3, 3)), 1)
-    np.testing.assert_array_equal(to_device(y, "cpu"), convolution.conv2d_plain(x[::-1, :, :, 1:], weight, None, Window((3, 3)), 1))
+    np.testing.assert_array_equal(
+        to_device(y, "cpu"), convolution.conv2d_plain(x[::-1, :, :, 1:], weight, None, Window((3, 3)), 1)
+    )
 
 
 def test_nothing_to_do(gpu):

@@ -55,6 +55,15 @@ def test_frozen_parameters_have_neither_gradient_nor_momentum():
     assert (memory.parameters, memory.gradients, memory.state) == (80_000, 40_000, 40_000)
 
 
+def test_bfloat16_halves_what_grows_with_the_batch(device):
+    """And the rounded weights are kept beside the float32 ones."""
+    model = nn.Sequential(nn.Conv2d(2, 8, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 4, bias=False))
+    float32, bfloat16 = (step_memory(model, (6, 6, 2), dtype) for dtype in ("float32", "bfloat16"))
+    assert_array_equal(bfloat16.per_item[0], float32.per_item[0] / 2)
+    assert bfloat16.fixed[0, 0] == float32.fixed[0, 0] + 2 * (3 * 3 * 2 * 8 + 128 * 4)
+    assert (bfloat16.parameters, bfloat16.state) == (float32.parameters, float32.state)
+
+
 def test_a_model_without_parameters():
     memory = step_memory(nn.ReLU(), (25,)).at(4)
     assert memory.total == memory.kept == 4 * 4 * (25 + 25)

@@ -1,0 +1,64 @@
+"""The types of numbers: which are floating point, and bfloat16, which NumPy does not have by itself.
+
+bfloat16 is the upper half of a float32: as many powers of two, but 8 binary digits in place of 24. Half the memory to pass through,
+and a GPU's tensor cores multiply it many times as fast. Too few digits to add up in: so the terms of a sum or a product are
+bfloat16, they are added in float32, and the result is rounded once. To NumPy it is a type made elsewhere (`ml_dtypes`), of kind "V".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array
+
+
+def is_floating(dtype: np.dtype) -> bool:
+    """Whether Tensors of `dtype` can have gradients: float16, float32, float64, bfloat16."""
+    return dtype.kind == "f" or is_bfloat16(dtype)
+
+
+def is_bfloat16(dtype: np.dtype) -> bool:
+    return dtype.kind == "V" and dtype.name == "bfloat16"
+
+
+def as_dtype(dtype: Any) -> np.dtype:
+    """`numpy.dtype(dtype)` that also knows "bfloat16". Raises RuntimeError if the package for that is missing."""
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        try:
+            import ml_dtypes  # optional: NumPy needs it for nothing else
+        except ImportError as error:
+            raise RuntimeError(
+                f"bfloat16 needs the package ml_dtypes, which cannot be imported here ({error}). Install it with "
+                "`python -m pip install ml_dtypes`"
+            ) from error
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(dtype)
+
+
+def rounded(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)` as bfloat16 means it: computed in float32, and what is float32 of the results rounded once.
+
+    NumPy's own operations on bfloat16 round after every step, and are slow.
+    """
+    wide = [a.astype(np.float32) if is_bfloat16(getattr(a, "dtype", _OTHER)) else a for a in arguments]
+    results = function(*wide)
+    if isinstance(results, tuple):
+        return tuple(_narrow(r) for r in results)
+    return _narrow(results)
+
+
+def add_up(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """`x.sum(axis, keepdims)`; bfloat16 is added up in float32, without a copy of `x` in it."""
+    if is_bfloat16(x.dtype):
+        return x.sum(axis=axis, keepdims=keepdims, dtype=np.float32).astype(x.dtype)
+    return x.sum(axis=axis, keepdims=keepdims)
+
+
+_OTHER = np.dtype(bool)
+
+
+def _narrow(result: Array) -> Array:
+    return result.astype(as_dtype("bfloat16")) if result.dtype == np.float32 else result
