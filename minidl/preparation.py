@@ -77,12 +77,19 @@ def preparation(recipe: Recipe, found: Statistics) -> list[Transform]:
     return steps
 
 
-def loaders(recipe: Recipe, found: Statistics, train: Any, test: Any, seed: int) -> tuple[data.DataLoader, data.DataLoader]:
-    """The training and the test loader: random crops in training, the centre in testing."""
+def loaders(
+    recipe: Recipe, found: Statistics, train: Any, test: Any, seed: int, dtype: str = "float32"
+) -> tuple[data.DataLoader, data.DataLoader]:
+    """The training and the test loader: random crops in training, the centre in testing.
+
+    dtype: of the images in training, and so of what is computed there; tests are float32.
+    """
     prepare = preparation(recipe, found)
     testing = data.Compose([*prepare, data.CenterCrop(recipe.image_size)])
     return (
-        data.DataLoader(train, recipe.batch_size, shuffle=True, transform=_training(recipe, found, prepare), seed=seed),
+        data.DataLoader(
+            train, recipe.batch_size, shuffle=True, transform=_training(recipe, found, prepare), seed=seed, dtype=dtype
+        ),
         data.DataLoader(test, recipe.batch_size, transform=testing),
     )
 

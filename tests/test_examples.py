@@ -1,5 +1,6 @@
 """The examples as a reader starts them: what they print, what they leave behind, how they refuse."""
 
+import importlib
 import json
 import os
 import shutil
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import standin_cupy
 from PIL import Image
 
-from minidl import models
+import minidl
+from minidl import backend, models, nn
 from minidl.checkpoint import load_state, load_weights, save_weights
 from minidl.data.open import open_data
 from minidl.preparation import statistics
@@ -54,6 +57,7 @@ def test_training_leaves_its_files(photographs, tmp_path):
     config = json.loads((out / "config.json").read_text())
     recipe = config["recipe"]
     assert recipe["variant"] == "program" and recipe["width"] == 0.05 and recipe["epochs"] == 1 and config["seed"] == 0
+    assert config["precision"] == "float32"
     (metrics,) = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
     assert metrics["epoch"] == 1 and metrics["lr"] == recipe["lr"] and 0 <= metrics["test_accuracy"] <= 1
 
@@ -131,6 +135,66 @@ def test_a_run_goes_on_with_another_rate_and_more_epochs(photographs, tmp_path):
     assert again.returncode == 0 and "nothing to do: 2 epochs are done" in again.stdout
 
 
+@pytest.fixture
+def on_a_gpu(photographs, tmp_path, monkeypatch):
+    """`train(*options)`: the example in this process, on the GPU that the stand-in is. Returns its configuration and what its layers
+    computed in: a set for training, a set for tests."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    program = importlib.import_module("train_alexnet")
+    seen = {True: set(), False: set()}
+    forward = nn.Conv2d.forward
+
+    def noted(layer, x):
+        y = forward(layer, x)
+        seen[layer.training].add((y.dtype.name, minidl.get_float32_matmul_precision()))
+        return y
+
+    def train(*options):
+        common = ["--device", "gpu"] + (
+            [] if "--resume" in options else ["--data", photographs, "--width", 0.05, "--batch-size", 4, "--out", "run"]
+        )
+        monkeypatch.setattr(sys, "argv", ["train_alexnet.py", *map(str, [*common, *options])])
+        for found in seen.values():
+            found.clear()
+        program.main()
+        return json.loads((tmp_path / "run" / "config.json").read_text()), seen[True], seen[False]
+
+    monkeypatch.setattr(nn.Conv2d, "forward", noted)
+    before = minidl.get_default_device(), minidl.get_float32_matmul_precision()
+    with standin_cupy.install(), backend.fixed_random(0):
+        yield train
+        minidl.set_default_device(before[0])
+        minidl.set_float32_matmul_precision(before[1])
+
+
+def test_a_gpu_trains_in_tf32_unless_told_otherwise(on_a_gpu, tmp_path):
+    config, training, testing = on_a_gpu("--epochs", 1)
+    assert config["precision"] == "tf32" and training == testing == {("float32", "high")}
+
+    del config["precision"]  # a run of a minidl that had no such choice
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    config, training, testing = on_a_gpu("--resume", "run", "--epochs", 2)
+    assert config["precision"] == "float32" and training == testing == {("float32", "highest")}
+
+
+def test_training_in_bfloat16_is_tested_in_float32_and_goes_on_as_it_began(on_a_gpu, tmp_path, capsys):
+    config, training, testing = on_a_gpu("--epochs", 1, "--precision", "bf16")
+    assert config["precision"] == "bf16" and "2 classes; on gpu in bf16" in capsys.readouterr().out
+    assert training == {("bfloat16", "highest")} and testing == {("float32", "highest")}
+    config, training, _ = on_a_gpu("--resume", "run", "--epochs", 2)
+    assert config["precision"] == "bf16" and training == {("bfloat16", "highest")} and config["changes"] == [{"epochs": 2}]
+    refused(run("--resume", "run", "--epochs", 3, folder=tmp_path), "--precision bf16 is for GPUs")
+    config, training, _ = on_a_gpu("--resume", "run", "--epochs", 3, "--precision", "tf32")
+    assert training == {("float32", "high")} and config["changes"][1] == {"epochs": 3, "precision": "tf32"}
+    refused(
+        run("--eval", "run", "--precision", "bf16", folder=tmp_path), "--precision goes with training; --eval tests in float32"
+    )
+    done = run("--eval", "run", folder=tmp_path)
+    assert done.returncode == 0 and "2 test images" in done.stdout, done.stderr
+
+
 def test_what_is_no_run_cannot_go_on(tmp_path):
     refused(run("--resume", "nowhere", folder=tmp_path), "nowhere: there is no such run")
     (tmp_path / "config.json").write_text("[]")
@@ -174,6 +238,8 @@ def test_help(tmp_path):
         (["--lr", "inf"], "lr must be a positive number, got inf"),
         (["--conv1-frozen", -2], "conv1_frozen must be at least 0, got -2"),
         (["--crops", 10], "--crops goes with --eval"),
+        (["--precision", "bf16"], "--precision bf16 is for GPUs, whose tensor cores are fast with it; a CPU has none"),
+        (["--precision", "tf32"], "Use --precision float32, or --device gpu"),
         (["--out", "file/run"], "nothing can be written to the folder file/run (file: Not a directory); choose another one"),
     ],
 )

@@ -13,6 +13,7 @@ from minidl.data.dataset import Dataset
 from minidl.data.decode import UndecodableImage
 from minidl.data.failures import MAX_FAILURES, Failure, Failures
 from minidl.data.transforms import Images, Transform
+from minidl.dtypes import as_dtype
 from minidl.tensor import Tensor, wrap
 
 Arrays = tuple[Images, NDArray[np.int64]]
@@ -34,8 +35,8 @@ class DataLoader:
         "minidl.data" and in `failures`. With `shuffle`, for training, the next image of the data set that can be decoded
         takes its place, and batches stay whole; without, for testing, it is left out, and the batch is shorter: `kept`.
         One is put up with in the smallest data set; give 0 to let the first one end the epoch, where every image counts.
-    dtype: what the images are converted to; None leaves them as data set and transform give them, such as bytes, which take
-        a quarter of the memory.
+    dtype: what the images are converted to in the end, also "bfloat16" to compute with it; None leaves them as data set and
+        transform give them, such as bytes, which take a quarter of the memory.
 
     Errors of data set and transform are raised where the batch would have come. Raises ValueError for arguments that
     leave no batch, for images of different shapes in a batch, and for more undecodable files than `max_failures`.
@@ -146,7 +147,7 @@ class DataLoader:
     def _transformed(self, images: Images, epoch: int, number: int) -> Images:
         if self.transform is not None:
             images = self.transform(images, np.random.default_rng([self.seed, epoch, number]))
-        return get_array_module(images).ascontiguousarray(images, self.dtype)
+        return get_array_module(images).ascontiguousarray(images, None if self.dtype is None else as_dtype(self.dtype))
 
     def _one_by_one(self, indices: NDArray[np.int64]) -> Arrays | None:
         found = (self._decodable(int(index)) for index in indices)

@@ -304,6 +304,17 @@ def test_set_epoch_is_checked():
             DataLoader(numbered(), batch_size=2).set_epoch(0, batch)
 
 
+def test_bfloat16(device):
+    """The same images, rounded after the last transform."""
+    wide, narrow = (
+        DataLoader(numbered(), batch_size=4, transform=Scale(1 / 3), dtype=dtype) for dtype in ("float32", "bfloat16")
+    )
+    for (images, labels), (rounded, same) in zip(wide, narrow, strict=True):
+        assert rounded.dtype.name == "bfloat16" and rounded.device == images.device
+        assert rounded.numpy().tolist() == images.astype("bfloat16").numpy().tolist() != images.numpy().tolist()
+        assert labels.numpy().tolist() == same.numpy().tolist()
+
+
 def test_the_dtype_can_be_left_as_it_is(device):
     (images, _), *_ = epoch(DataLoader(numbered(), batch_size=4, transform=CenterCrop(1), dtype=None))
     assert images.dtype == np.uint8 and images.tolist() == np.arange(4).reshape(4, 1, 1, 1).tolist()
