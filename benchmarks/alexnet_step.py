@@ -3,6 +3,7 @@
     python -m benchmarks.alexnet_step
     python -m benchmarks.alexnet_step --against torch dezero=path/to/an/environment/bin/python
     python -m benchmarks.alexnet_step --device gpu --against torch
+    python -m benchmarks.alexnet_step --device gpu --against torch --precision bf16
     python -m benchmarks.alexnet_step --small --against torch
 
 Times are milliseconds, medians of the steps. A row `torch / minidl` says how many times as much PyTorch needs, time or memory: the
@@ -17,11 +18,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
 from benchmarks import counts, small
-from benchmarks.ceiling import matrix_product_rate, real_images
+from benchmarks.ceiling import add_precision, chosen_precision, matrix_product_rate, real_images
 from benchmarks.turns import Turns, cores, environment, interpreters, medians, ratios, take_turns, warn_if_busy
 from benchmarks.worker import STEP
 from minidl import models
@@ -37,6 +39,7 @@ def main() -> None:
         "--against", nargs="*", default=[], metavar="NAME[=PYTHON]",
         help="torch, torch-nchw (the same, channels first), dezero; with the interpreter of its environment if it is not in this one",
     )  # fmt: skip
+    add_precision(parser)
     parser.add_argument("--variant", nargs="*", default=["paper", "torchvision"], choices=["paper", "torchvision"])
     parser.add_argument("--batch-size", nargs="*", type=int, help="default: 32 128, on a GPU 128 256 512 1024")
     parser.add_argument("--image-size", type=int, default=224)
@@ -44,6 +47,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cores(), help="of every process; default: the cores there are")
     parser.add_argument("--small", action="store_true", help="small work and the time of import in place of AlexNet")
     options = parser.parse_args()
+    precision = chosen_precision(parser, options)
 
     # minidl, which measures the matrix product in this process, asks for its threads when it first needs them.
     os.environ.update(environment(options.threads))
@@ -53,12 +57,12 @@ def main() -> None:
         small_work(pythons, options.threads, options.steps)
     else:
         batches = options.batch_size or BATCHES[options.device.partition(":")[0]]
-        alexnet(pythons, options.variant, batches, options.image_size, options.device, options.threads, options.steps)
+        settings = {"size": options.image_size, "device": options.device, "threads": options.threads, "precision": precision}
+        alexnet(pythons, options.variant, batches, settings, options.steps)
 
 
-def alexnet(
-    pythons: dict[str, str], variants: list[str], batches: list[int], size: int, device: str, threads: int, rounds: int
-) -> None:
+def alexnet(pythons: dict[str, str], variants: list[str], batches: list[int], settings: dict[str, Any], rounds: int) -> None:
+    size, device, precision = settings["size"], settings["device"], settings["precision"]
     images, labels = real_images(max(batches), size)
     print(f"{'variant':12}{'batch':>5}  {'framework':12}{'forward':>9}{'backward':>9}{'update':>8}{'step':>9}", end="")
     print(f"{'images/s':>9}{'infer/s':>9}{'peak GB':>9}{'share':>7}")
@@ -69,12 +73,14 @@ def alexnet(
             operations = step_operations(variant, size)
             for batch in batches:
                 np.savez(file, images=images[:batch], labels=labels[:batch])
-                settings = {"variant": variant, "images": file, "size": size, "device": device, "threads": threads}
-                before = matrix_product_rate(device)
-                turns = take_turns("alexnet", able, settings, rounds)
-                after = matrix_product_rate(device)
+                before = matrix_product_rate(device, precision)
+                turns = take_turns("alexnet", able, {"variant": variant, "images": file, **settings}, rounds)
+                after = matrix_product_rate(device, precision)
                 report(f"{variant:12}{batch:5}", batch, turns, batch * operations / max(before, after))
-                print(f"{'':19}matrix product, before and after: {before / 1e9:.0f}, {after / 1e9:.0f} GFLOP/s", flush=True)
+                print(
+                    f"{'':19}matrix product in {precision}, before and after: {before / 1e9:.0f}, {after / 1e9:.0f} GFLOP/s",
+                    flush=True,
+                )
 
 
 def step_operations(variant: str, image_size: int) -> float:

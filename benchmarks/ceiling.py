@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from minidl import data
-from minidl.backend import on_device
+from minidl.backend import on_device, set_float32_matmul_precision
+from minidl.dtypes import as_dtype
 from minidl.kernels import parallel
 from minidl.kernels.matmul import matmul
 
@@ -21,15 +23,36 @@ def real_images(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels - pixels.mean(axis=(0, 1, 2)), train.labels[:count]
 
 
-def matrix_product_rate(device: str) -> float:
-    """Operations a second (multiplications and additions) of the single-precision product of two square matrices.
+PRECISIONS = ["float32", "tf32", "bf16"]
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", choices=PRECISIONS, help="of products, default: float32 on a CPU, tf32 on a GPU")
+
+
+def chosen_precision(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    """That of the options; stops the program where a CPU is asked for what it has not."""
+    if options.device == "cpu" and options.precision not in (None, "float32"):
+        parser.error(f"--precision {options.precision} is for GPUs; a CPU computes in float32")
+    return options.precision or ("float32" if options.device == "cpu" else "tf32")
+
+
+def set_precision(precision: str) -> str:
+    """From here on products are "float32", "tf32" or "bf16", as the examples call it. Returns the type of the images for that."""
+    set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    return "bfloat16" if precision == "bf16" else "float32"
+
+
+def matrix_product_rate(device: str, precision: str) -> float:
+    """Operations a second (multiplications and additions) of the product of two square matrices.
 
     On a CPU minidl's own, in which every worker multiplies a piece with BLAS; `a @ b` has one thread where minidl is imported. On a
-    GPU cuBLAS's, with TF32 where the environment says CUPY_TF32=1.
+    GPU cuBLAS's.
     """
+    dtype = as_dtype(set_precision(precision))
     with on_device(device) as xp:
         n = 2048 if xp is np else 8192
-        a = xp.random.default_rng(0).random((n, n), dtype="float32")
+        a = xp.random.default_rng(0).random((n, n), dtype="float32").astype(dtype, copy=False)
         return 2 * n**3 / _fastest(lambda: matmul(a, a), xp)
 
 

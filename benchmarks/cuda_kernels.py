@@ -1,7 +1,7 @@
 """Time each CUDA kernel at the sizes of the 2012 AlexNet, beside CuPy's operations and the fastest that memory allows.
 
     python -m benchmarks.cuda_kernels
-    python -m benchmarks.cuda_kernels --batch-size 256 --dtype float64
+    python -m benchmarks.cuda_kernels --batch-size 256 --dtype bfloat16
 
 `of copy`: the bytes that the kernel must move (every array once), per second, as a share of what copying a large array reaches.
 """
@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 from minidl.backend import on_device
+from minidl.dtypes import as_dtype
 from minidl.kernels import cuda, dropout, elementwise, im2col, lrn, pooling, update
 from minidl.kernels.window import Window
 
@@ -28,10 +29,11 @@ Case = tuple[str, int, Callable[[], Any]]  # name, bytes, what is timed
 
 def cases(n: int, dtype: str, xp: Any) -> Iterator[Case]:
     """One at a time, so that memory holds only what one of them needs."""
-    item = xp.dtype(dtype).itemsize
+    real = as_dtype(dtype)
+    item, drawn = real.itemsize, xp.float32 if dtype == "bfloat16" else real
 
-    def array(*shape: int) -> Any:
-        return xp.random.default_rng(0).random(shape, dtype=dtype) - xp.asarray(0.5, dtype)  # zeros would be faster than numbers
+    def array(*shape: int) -> Any:  # zeros would be faster than numbers
+        return (xp.random.default_rng(0).random(shape, dtype=drawn) - xp.asarray(0.5, drawn)).astype(real, copy=False)
 
     x, dy = array(n, 55, 55, 96), array(n, 27, 27, 96)
     _, position = pooling.max_pool(x, OVERLAPPING)
@@ -57,6 +59,8 @@ def cases(n: int, dtype: str, xp: Any) -> Iterator[Case]:
     yield "im2col, conv2, a tower", towers.nbytes // 2 + cols2.nbytes, lambda: im2col.im2col(towers[..., :48], CONV2)
     yield "col2im, conv1", images.nbytes + cols1.nbytes, lambda: im2col.col2im(cols1, CONV1, 227, 227)
     yield "col2im, conv2, a tower", towers.nbytes // 2 + cols2.nbytes, lambda: im2col.col2im(cols2, CONV2, 27, 27)
+    if dtype == "bfloat16":
+        return  # weights are updated in float32
     w, v, s, g = array(9216, 4096), array(9216, 4096), array(9216, 4096) + 1, array(9216, 4096)
     yield "sgd_paper, fc6", 5 * w.nbytes, lambda: update.sgd_paper(w, v, g, 1e-6, 0.9, 5e-4)
     yield "sgd_pytorch, fc6", 5 * w.nbytes, lambda: update.sgd_pytorch(w, v, g, 1e-6, 0.9, 5e-4)
@@ -79,7 +83,7 @@ def seconds(task: Callable[[], Any], xp: Any, repeat: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--dtype", choices=["float32", "float64", "bfloat16"], default="float32")
     parser.add_argument("--repeat", type=int, default=50)
     arguments = parser.parse_args()
     with on_device("gpu") as xp:

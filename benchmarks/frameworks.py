@@ -1,6 +1,6 @@
 """One AlexNet training step in each framework, cut into parts, for `worker` to time.
 
-A framework is a class made from (variant, file of images, image size, device, threads). Its methods `forward`, `backward`
+A framework is a class made from (variant, file of images, image size, device, threads, precision). Its methods `forward`, `backward`
 and `update` are called in turn and make a training step; `infer` is a forward pass that keeps nothing; `wait` returns when the device
 has finished, and `device_bytes` says what its memory held at most, None on a CPU.
 
@@ -10,6 +10,7 @@ which would change the peers. So minidl is imported in its own process only.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,17 @@ CLASSES = 1000
 class Minidl:
     parts = ("forward", "backward", "update", "infer")
 
-    def __init__(self, variant: str, images: str, size: int, device: str, threads: int) -> None:
+    def __init__(self, variant: str, images: str, size: int, device: str, threads: int, precision: str) -> None:
         import minidl
         import minidl.functional as F
         from minidl import models, optim
 
         minidl.set_default_device(device)
+        minidl.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         minidl.manual_seed(0)
         with np.load(images) as stored:
             self.images, self.labels = minidl.Tensor(stored["images"]), minidl.Tensor(stored["labels"])
+        self.images = self.images.astype("bfloat16" if precision == "bf16" else "float32")
         self.model = models.AlexNet(variant, CLASSES, image_size=size)
         self.optimizer = optim.SGD(self.model.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4)
         self.loss_of, self.no_grad, self.asynchronous = F.cross_entropy, minidl.no_grad, device != "cpu"
@@ -65,18 +68,22 @@ class Minidl:
 
 
 class Torch:
-    """PyTorch, eager, at its best: channels last, an update fused into one kernel, TF32 and cudnn.benchmark on a GPU."""
+    """PyTorch, eager, at its best: channels last, an update fused into one kernel, cudnn.benchmark on a GPU.
+
+    "bf16" is its autocast, and images that are bfloat16 already, so that it need not convert them in every step.
+    """
 
     parts = ("forward", "backward", "update", "infer")
     layout = "channels_last"
 
-    def __init__(self, variant: str, images: str, size: int, device: str, threads: int) -> None:
+    def __init__(self, variant: str, images: str, size: int, device: str, threads: int, precision: str) -> None:
         import torch
         from torch import nn
 
         torch.set_num_threads(threads)
         torch.manual_seed(0)
-        torch.set_float32_matmul_precision("high")  # TF32 for products; cuDNN's convolutions have it by default
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.benchmark = True
         self.torch, self.asynchronous, self.device = torch, device != "cpu", device.replace("gpu", "cuda")
         place: Any = {"device": self.device, "memory_format": getattr(torch, self.layout)}
@@ -84,10 +91,14 @@ class Torch:
             self.images = torch.from_numpy(stored["images"]).permute(0, 3, 1, 2).to(**place)
             self.labels = torch.from_numpy(stored["labels"]).to(self.device)
         self.model: Any = _torch_alexnet(torch, nn, variant, size).to(**place)
+        if precision == "bf16":
+            self.images = self.images.to(torch.bfloat16)
+        self.autocast = partial(torch.autocast, self.device.partition(":")[0], torch.bfloat16, enabled=precision == "bf16")
         self.optimizer = torch.optim.SGD(self.model.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4, fused=True)
 
     def forward(self) -> None:
-        self.loss = self.torch.nn.functional.cross_entropy(self.model(self.images), self.labels)
+        with self.autocast():
+            self.loss = self.torch.nn.functional.cross_entropy(self.model(self.images), self.labels)
 
     def backward(self) -> None:
         self.loss.backward()
@@ -98,7 +109,7 @@ class Torch:
 
     def infer(self) -> None:
         self.model.eval()
-        with self.torch.inference_mode():
+        with self.torch.inference_mode(), self.autocast():
             self.model(self.images)
         self.model.train()
 
@@ -159,14 +170,14 @@ class Dezero:
     parts = ("forward", "backward", "update", "infer")
     asynchronous = False
 
-    def __init__(self, variant: str, images: str, size: int, device: str, threads: int) -> None:
+    def __init__(self, variant: str, images: str, size: int, device: str, threads: int, precision: str) -> None:
         import dezero
         import dezero.functions as F
         import dezero.layers as L
         from dezero.optimizers import MomentumSGD, WeightDecay
 
-        if (variant, size, device) != ("torchvision", 224, "cpu"):
-            raise ValueError("DeZero runs the torchvision variant at 224 pixels on a CPU")
+        if (variant, size, device, precision) != ("torchvision", 224, "cpu", "float32"):
+            raise ValueError("DeZero runs the torchvision variant at 224 pixels on a CPU, in float32")
         np.random.seed(0)  # noqa: NPY002  # where DeZero takes its random numbers from
         self.dezero, self.F = dezero, F
         with np.load(images) as stored:

@@ -3,6 +3,7 @@
     python -m benchmarks.profile_layers
     python -m benchmarks.profile_layers --variant torchvision --batch-size 128
     python -m benchmarks.profile_layers --device gpu
+    python -m benchmarks.profile_layers --device gpu --precision bf16
 
 Milliseconds are medians. MB and GFLOP: the least that the layer moves and computes, forward and backward (see `counts`). `share`: the
 least time for that, at the rates of the machine's own matrix product and of copying, whichever takes longer, divided by the time taken.
@@ -13,7 +14,6 @@ memory. `between`: what belongs to no layer, adding up gradients and the engine 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from unittest.mock import patch
 import minidl
 import minidl.functional as F
 from benchmarks import counts
-from benchmarks.ceiling import copy_rate, matrix_product_rate, real_images
+from benchmarks.ceiling import add_precision, chosen_precision, copy_rate, matrix_product_rate, real_images, set_precision
 from benchmarks.turns import warn_if_busy
 from minidl import Function, Tensor, models, nn, optim
 from minidl.autograd import operations_behind
@@ -111,27 +111,28 @@ def step(model: nn.Module, optimizer: optim.Optimizer, images: Tensor, labels: T
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or gpu")
+    add_precision(parser)
     parser.add_argument("--variant", default="paper", choices=list(models.VARIANTS))
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--steps", type=int, default=9, help="timed steps, after two to warm up")
     options = parser.parse_args(arguments)
-
-    os.environ["CUPY_TF32"] = "1"  # read at the first product
+    precision = chosen_precision(parser, options)
     warn_if_busy()
     minidl.set_default_device(options.device)
     minidl.manual_seed(0)
     images, labels = map(Tensor, real_images(options.batch_size, options.image_size))
+    images = images.astype(set_precision(precision))
     model = models.AlexNet(options.variant, image_size=options.image_size)
     optimizer = optim.SGD(model.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4)
     run = partial(step, model, optimizer, images, labels, Clock(options.device))
     steps = [run() for _ in range(options.steps + 2)][2:]
     times: Times = defaultdict(float, {key: median(t[key] for t in steps) for key in steps[0]})
-    rates = matrix_product_rate(options.device), copy_rate(options.device)
+    rates = matrix_product_rate(options.device, precision), copy_rate(options.device)
     pixels = f"{options.image_size} x {options.image_size} pixels"
-    print(f"{options.variant}, batch {options.batch_size}, {pixels}, {options.device}; ", end="")
+    print(f"{options.variant}, batch {options.batch_size}, {pixels}, {options.device}, {precision}; ", end="")
     print(f"matrix product {rates[0] / 1e9:.0f} GFLOP/s, copying {rates[1] / 1e9:.0f} GB/s\n")
-    table(counts.layers(model, options.image_size, options.batch_size), counts.update(model), times, rates)
+    table(counts.layers(model, options.image_size, options.batch_size, images.dtype.itemsize), counts.update(model), times, rates)
 
 
 def table(layers: list[counts.Layer], update: counts.Work, times: Times, rates: tuple[float, float]) -> None:

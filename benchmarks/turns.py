@@ -34,10 +34,10 @@ def warn_if_busy() -> None:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """For every process the same: the threads of OpenMP (PyTorch; minidl goes by it too) and of the BLAS below; TF32 for CuPy."""
+    """For every process the same: the threads of OpenMP (PyTorch; minidl goes by it too) and of the BLAS below."""
     path = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     count = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    return {**os.environ, **count, "CUPY_TF32": "1", "PYTHONPATH": os.pathsep.join(path)}
+    return {**os.environ, **count, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def interpreters(against: list[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import standin_cupy
 
-from minidl import data, default_device, models, nn, optim
+from minidl import data, default_device, get_float32_matmul_precision, models, nn, optim, set_float32_matmul_precision
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--image-size", 63, "--batch-size", 2, "--steps", 1, "--variant", "paper"]
@@ -42,7 +42,7 @@ def test_the_step():
     assert (variant, batch, name) == ("paper", "2", "minidl") and share.endswith("%")
     assert step == pytest.approx(forward + backward + update, abs=0.5) and images == pytest.approx(2000 / step, rel=0.1)
     assert infer > 0 and 0 <= peak < 4
-    assert "matrix product, before and after: " in product and product.endswith("GFLOP/s")
+    assert "matrix product in float32, before and after: " in product and product.endswith("GFLOP/s")
 
 
 def test_small_work():
@@ -72,7 +72,7 @@ def test_the_peers_never_meet_minidl():
 
 def test_the_layers():
     printed = lines(run("-m", "benchmarks.profile_layers", *TINY))
-    assert printed[0].startswith("paper, batch 2, 63 x 63 pixels, cpu; matrix product ")
+    assert printed[0].startswith("paper, batch 2, 63 x 63 pixels, cpu, float32; matrix product ")
     assert printed[3].split() == ["layer", "output", "ms", "share", "ms", "share", "ms", "of", "step", "MB", "GFLOP"]
     rows = printed[4:-2]
     layers = [name for name, _ in models.AlexNet("paper", 2, width=0.05, image_size=63).named_children()]
@@ -100,18 +100,44 @@ def test_operations_and_bytes(monkeypatch):
     assert table["fc8"].backward.bytes == 4 * (1000 + 4096 + 4096) + 2 * fc8, "dy, x and w are read, dx and dw written"
     assert table["pool5"].forward.bytes == 13 * 13 * 256 * 4 + 6 * 6 * 256 * (4 + 1), "a byte for where the maximum was"
     assert counts.update(model).bytes == 20 * 60_965_224
+    halves = {layer.name: layer for layer in counts.layers(model, 224, batch=1, item=2)}
+    assert halves["fc8"].backward.bytes == table["fc8"].backward.bytes / 2
+    assert halves["pool5"].forward.bytes == 13 * 13 * 256 * 2 + 6 * 6 * 256 * (2 + 1), "the position is a byte still"
     assert table["flatten"].forward == table["flatten"].backward == counts.Work()
 
 
-def test_the_step_on_a_gpu(monkeypatch, tmp_path):
+def test_the_floor():
+    head, *rows = lines(run("-m", "benchmarks.counts", "--variant", "torchvision"))
+    assert head.split() == ["variant", "part", "GFLOP", "MB", "H100", "SXM", "H200", "SXM"] and len(rows) == 8
+    tf32, bf16 = (
+        next(row.split() for row in rows if row.split()[1:3] == [precision, "forward"]) for precision in ("tf32", "bf16")
+    )
+    assert tf32[3] == bf16[3] == "182.8" and float(bf16[4]) == pytest.approx(float(tf32[4]) / 2, rel=0.01)
+    assert float(bf16[5]) == pytest.approx(float(tf32[5]) / 2, rel=0.03)
+
+
+@pytest.mark.parametrize("program", ["alexnet_step", "profile_layers"])
+def test_a_cpu_has_no_reduced_precision(program):
+    done = run("-m", f"benchmarks.{program}", "--precision", "bf16")
+    assert done.returncode == 2 and "--precision bf16 is for GPUs; a CPU computes in float32" in done.stderr
+
+
+@pytest.mark.parametrize("precision, dtype, products", [
+    ("float32", "float32", "highest"), ("tf32", "float32", "high"), ("bf16", "bfloat16", "highest"),
+])  # fmt: skip
+def test_the_step_on_a_gpu(monkeypatch, tmp_path, precision, dtype, products):
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks import worker
 
     np.savez(tmp_path / "images.npz", images=np.zeros((2, 63, 63, 3), np.float32), labels=np.zeros(2, np.int64))
     settings = {"variant": "paper", "images": str(tmp_path / "images.npz"), "size": 63, "device": "gpu", "threads": 1}
+    settings["precision"] = precision
     with standin_cupy.install(), default_device("cpu"):
         framework = worker.WORK["alexnet"]["minidl"](**json.loads(json.dumps(settings)))
+        assert get_float32_matmul_precision() == products
         times = worker.turn(framework)
+        set_float32_matmul_precision("highest")
+    assert framework.images.dtype.name == dtype and framework.loss.dtype == np.float32
     assert list(times) == ["forward", "backward", "update", "infer", "step", "peak"] and times["peak"] > 0
 
 
