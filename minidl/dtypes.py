@@ -43,11 +43,17 @@ def rounded(function: Callable[..., Any], *arguments: Any) -> Any:
 
     NumPy's own operations on bfloat16 round after every step, and are slow.
     """
-    wide = [a.astype(np.float32) if is_bfloat16(getattr(a, "dtype", _OTHER)) else a for a in arguments]
-    results = function(*wide)
-    if isinstance(results, tuple):
-        return tuple(_narrow(r) for r in results)
-    return _narrow(results)
+    results = function(*(_wide(a) for a in arguments))
+    return tuple(_narrow(r) for r in results) if isinstance(results, tuple) else _narrow(results)
+
+
+def _wide(argument: Any) -> Any:
+    is_it = hasattr(argument, "dtype") and is_bfloat16(argument.dtype)
+    return argument.astype(np.float32) if is_it else argument
+
+
+def _narrow(result: Array) -> Array:
+    return result.astype(as_dtype("bfloat16")) if result.dtype == np.float32 else result
 
 
 def add_up(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -55,10 +61,3 @@ def add_up(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
     if is_bfloat16(x.dtype):
         return x.sum(axis=axis, keepdims=keepdims, dtype=np.float32).astype(x.dtype)
     return x.sum(axis=axis, keepdims=keepdims)
-
-
-_OTHER = np.dtype(bool)
-
-
-def _narrow(result: Array) -> Array:
-    return result.astype(as_dtype("bfloat16")) if result.dtype == np.float32 else result

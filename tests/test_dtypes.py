@@ -116,7 +116,7 @@ def test_sums_are_added_up_in_float32(device):
 
 @pytest.mark.parametrize("shapes", [
     ((2, 1000), (1000, 3)), ((1, 1000), (1000, 1)), ((1000,), (1000,)), ((4, 2, 1000), (1000, 3)), ((4, 2, 1000), (4, 1000, 3)),
-    ((2, 1000), (4, 1000, 3)), ((0, 1000), (1000, 3)),
+    ((2, 1000), (4, 1000, 3)), ((0, 1000), (1000, 3)), ((2, 0, 1000), (1000, 3)),
 ])  # fmt: skip
 def test_products_are_added_up_in_float32(device, shapes):
     a, b = (narrow(*shape) for shape in shapes)

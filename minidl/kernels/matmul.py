@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from types import ModuleType
 
 import numpy as np
@@ -48,7 +49,7 @@ def _bfloat16(a: Array, b: Array, xp: ModuleType) -> Array:
     adds up in bfloat16 where the result is a single number.
     """
     if a.ndim > 2 and b.ndim == 2:
-        return _bfloat16(a.reshape(-1, a.shape[-1]), b, xp).reshape(*a.shape[:-1], b.shape[1])
+        return _bfloat16(a.reshape(prod(a.shape[:-1]), a.shape[-1]), b, xp).reshape(*a.shape[:-1], b.shape[1])
     if xp is not np and a.ndim == b.ndim == 2 and (a.shape[0], b.shape[1]) != (1, 1):
         return a @ b
     return rounded(matmul, a, b)
