@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from minidl.backend import on_device
 from minidl.dtypes import as_dtype
-from minidl.kernels import cuda, dropout, elementwise, im2col, lrn, pooling, update
+from minidl.kernels import cuda, dropout, elementwise, im2col, lrn, pooling, sums, update
 from minidl.kernels.window import Window
 
 OVERLAPPING = Window((3, 3), (2, 2))
@@ -49,8 +49,7 @@ def cases(n: int, dtype: str, xp: Any) -> Iterator[Case]:
     yield "lrn_backward", 3 * x.nbytes, lambda: lrn.lrn_backward(x, x, *LRN)
     yield "relu", 2 * x.nbytes, lambda: elementwise.relu(x)
     yield "relu_backward", 3 * x.nbytes, lambda: elementwise.relu_backward(x, x)
-    bias = array(96)
-    yield "add_bias_relu", 2 * x.nbytes, lambda: elementwise.add_bias_relu(x, bias)
+    yield "sum_to_last_axis", x.nbytes, lambda: sums.sum_to_last_axis(x)
     yield "dropout", 2 * x.nbytes, lambda: dropout.dropout(x, 0.5, 2.0, 1, 0)
     few = min(n, 16)  # as many as the patches of a piece of work
     images, towers = array(few, 227, 227, 3), array(few, 27, 27, 96)

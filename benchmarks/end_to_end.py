@@ -12,7 +12,6 @@ a batch. On a CPU the loader's threads also take their time from the cores of th
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import threading
 import time
@@ -27,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 import minidl
+from benchmarks.ceiling import add_precision, chosen_precision, set_precision
 from benchmarks.turns import medians, warn_if_busy
 from minidl import Tensor, data, models, optim
 from minidl.backend import on_device
@@ -55,9 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, help="default: the recipe's, 128 or 256")
     parser.add_argument("--image-size", type=int, default=224, help="of the pieces, cut from images of 256/224 the size")
     parser.add_argument("--steps", type=int, help=f"of each of {TURNS} turns, after one to warm up; default: 4, on a GPU 50")
+    add_precision(parser)
     options = parser.parse_args(arguments)
 
-    os.environ["CUPY_TF32"] = "1"  # read at the first product
+    dtype = set_precision(chosen_precision(parser, options))
     warn_if_busy()
     minidl.set_default_device(options.device)
     minidl.manual_seed(0)
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
             train = packed(needed, recipe.stored_size, Path(folder))
         if len(train) < needed:
             raise ValueError(f"{len(train)} images, but a turn needs {needed}: take fewer --steps or a smaller --batch-size")
-        report(recipe, train, steps, options.device)
+        report(recipe, train, steps, options.device, dtype)
 
 
 def packed(count: int, size: int, folder: Path) -> data.PackedImages:
@@ -90,9 +91,9 @@ def packed(count: int, size: int, folder: Path) -> data.PackedImages:
     return data.PackedImages(folder / "packed")
 
 
-def report(recipe: Recipe, train: Any, steps: int, device: str) -> None:
+def report(recipe: Recipe, train: Any, steps: int, device: str, dtype: str) -> None:
     found = statistics(recipe, train)
-    batches, _ = loaders(recipe, found, train, train, seed=0)
+    batches, _ = loaders(recipe, found, train, train, seed=0, dtype=dtype)
     model = models.AlexNet(recipe.variant, max(CLASSES, len(train.classes)), image_size=recipe.image_size)
     optimizer = optimiser(recipe, model)
     with stopped_after(batches) as coming:

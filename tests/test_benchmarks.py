@@ -161,13 +161,14 @@ def test_training_from_packed_images(tmp_path):
 
 def test_training_from_packed_images_on_a_gpu(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(ROOT))
-    monkeypatch.setenv("CUPY_TF32", "1")  # `main` sets it: back to what it was
     from benchmarks import end_to_end
 
     monkeypatch.setattr(end_to_end, "TURNS", 1)
     monkeypatch.setattr(end_to_end, "warn_if_busy", lambda: None)
     with standin_cupy.install(), default_device("cpu"):
         end_to_end.main([*map(str, TINY), "--device", "gpu"])
+        assert get_float32_matmul_precision() == "high"
+        set_float32_matmul_precision("highest")
     assert END_TO_END.fullmatch(capsys.readouterr().out)
 
 

@@ -64,7 +64,7 @@ def faster_way(xp: ModuleType, dtype: np.dtype, images: Shape, weight: Shape, wi
         if way.pays(xp, dtype, images, weight, window, groups):
             return way
     if shapes := folding.folded(images, weight, window, groups):
-        return folding if faster_way(xp, dtype, *shapes, Window(shapes[1][:2]), 1) else None
+        return folding if faster_way(xp, dtype, *shapes, Window((shapes[1][0], shapes[1][1])), 1) else None
     return None
 
 

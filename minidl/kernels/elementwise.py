@@ -35,17 +35,6 @@ def relu_backward(y: Array, gradient: Array) -> Array:
     return dx
 
 
-def add_bias_relu(y: Array, bias: Array) -> None:
-    """y <- max(y + bias, 0), in place. y: (..., C), bias: (C,)."""
-    if cuda.ready("elementwise", y, bias) and y.flags.c_contiguous:
-        over = cuda.pixels(y.shape)
-        cuda.launch("elementwise", "add_bias_relu", [*cuda.contiguous(bias), y], over, over)
-        return
-    y += bias
-    xp = get_array_module(y)
-    xp.maximum(y, xp.zeros((), y.dtype), out=y)
-
-
 def _flat(*arrays: Array) -> list[Array]:
     return [a.reshape(-1) for a in cuda.contiguous(*arrays)]
 

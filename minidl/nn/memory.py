@@ -18,7 +18,7 @@ import numpy as np
 from minidl import backend
 from minidl.autograd import no_grad, operations_behind, set_grad_enabled
 from minidl.dtypes import as_dtype
-from minidl.kernels import convolution, parallel, winograd
+from minidl.kernels import convolution, parallel, pooling, winograd
 from minidl.nn.module import Module, evaluating
 from minidl.tensor import Tensor, ones_like
 
@@ -106,13 +106,14 @@ def step_memory(model: Module, input_shape: tuple[int, ...], dtype: Any = np.flo
 
 
 def _workspace(weights: list[tuple[int, ...]], device: str) -> int:
-    """Of convolutions with these weights (KH, KW, C, O): the largest, for each worker."""
+    """Of convolutions with these weights (KH, KW, C, O) the largest, and the pieces of pooling and normalisation, for each worker."""
     if not weights:
         return 0
     patches = 2 * convolution.GRADIENT_CHUNK_BYTES  # and as much again for what they are multiplied into
     if device != "cpu":
         return patches * parallel.GPU_FACTOR
-    return parallel.worker_count() * max(patches, *(winograd.workspace(shape) for shape in weights))
+    largest = max(patches, *(winograd.workspace(shape) for shape in weights))
+    return parallel.worker_count() * (largest + pooling.CHUNK_BYTES)
 
 
 def _moments(model: Module, batch: Tensor) -> np.ndarray:

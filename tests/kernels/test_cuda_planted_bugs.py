@@ -64,11 +64,10 @@ BUGS = {  # file, check: what is replaced in the source, by what
         ("channel + WIDTH - 1 + half", "channel + half"),
     ],
     ("elementwise", "check_relu"): [
-        ("x.of[e] <= 0 ? Number(0) : x.of[e]", "x.of[e] > 0 ? x.of[e] : Number(0)"),  # a NaN becomes 0
+        ("value.of[e] <= 0 ? Number(0) : value.of[e]", "value.of[e] > 0 ? value.of[e] : Number(0)"),  # a NaN becomes 0
         ("output.of[e] > 0", "output.of[e] >= 0"),
         ("i < size; i += step", "i + WIDTH < size; i += step"),
     ],
-    ("elementwise", "check_add_bias_relu"): [("load(bias + channel)", "load(bias)"), ("rectified(value)", "value")],
     ("update", "check_update"): [
         ("weight.of[e] += velocity.of[e]", "weight.of[e] -= velocity.of[e]"),
         ("momentum * velocity.of[e] + gradient.of[e]", "momentum * (velocity.of[e] + gradient.of[e])"),

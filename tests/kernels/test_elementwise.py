@@ -34,11 +34,3 @@ def test_relu_at_zero_nan_and_infinity(device, size):
         dx = to_device(elementwise.relu_backward(to_device(y, device), to_device(np.ones(size), device)), "cpu")
     assert np.array_equal(y, np.resize([0, 0, np.nan, np.inf, 0], size), equal_nan=True)
     assert np.array_equal(dx, np.resize([0, 0, 0, 1, 0], size))
-
-
-@given(st.lists(st.integers(1, 5), max_size=3).map(tuple), st.integers(1, 8), seeds, dtypes, layouts)
-def test_bias_and_relu_in_place(device, pixels, c, seed, dtype, layout):
-    y, bias = normal(seed, (*pixels, c), (c,), dtype=dtype)
-    changed = laid_out(y.copy(), layout, device)
-    elementwise.add_bias_relu(changed, to_device(bias, device))
-    assert np.array_equal(to_device(changed, "cpu"), np.maximum(y + bias, 0))
