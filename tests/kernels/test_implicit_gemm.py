@@ -14,7 +14,7 @@ from kernels.cuda_cases import launched
 from kernels.strategies import normal, pairs, seeds
 from minidl.backend import get_array_module, to_device
 from minidl.dtypes import as_dtype
-from minidl.kernels import convolution, cuda, implicit_gemm
+from minidl.kernels import convolution, cuda, folding, implicit_gemm
 from minidl.kernels.window import Window
 
 ALEXNET = [  # side, channels, outputs, kernel, groups of the paper's layers, the first one folded up
@@ -181,3 +181,67 @@ def test_nothing_to_do(gpu):
     y = implicit_gemm.conv2d(x, weight, None, Window((3, 3)), 1)
     assert y.shape == (0, 3, 3, 8)
     assert not to_device(implicit_gemm.weight_gradient(x, y, Window((3, 3)), 1), "cpu").any()
+
+
+@pytest.fixture
+def high():
+    minidl.set_float32_matmul_precision("high")
+    yield
+    minidl.set_float32_matmul_precision("highest")
+
+
+def way(x, weight, window, groups=1):
+    return convolution.faster_way(get_array_module(x), x.dtype, x.shape, weight.shape, window, groups)
+
+
+def test_it_is_taken_where_rounding_is_allowed(gpu, high):
+    x, weight = (to_device(np.zeros(shape, np.float32), gpu) for shape in ((2, 9, 9, 16), (3, 3, 16, 24)))
+    window = Window((3, 3))
+    assert way(x, weight, window) is implicit_gemm
+    assert way(x, weight, Window((3, 3), (2, 1), dilation=(1, 2))) is implicit_gemm
+    assert way(x.astype(np.float64), weight.astype(np.float64), window) is None
+    assert way(x[..., :14], weight[:, :, :14], window) is None, "channels that are no whole chunks"
+    assert way(x, weight[..., :18], window) is None, "outputs that are none"
+    assert way(x, weight[:, :, :8, :12], window, groups=2) is None, "outputs of a group that are none"
+    assert way(x, weight[:, :, :8], window, groups=2) is implicit_gemm
+    assert way(x[..., :3], weight[:, :, :3], Window((3, 3), (2, 2))) is folding, "3 channels, but 4 times as many when folded"
+    brain = as_dtype("bfloat16")
+    minidl.set_float32_matmul_precision("highest")
+    assert way(x, weight, window) is None
+    assert way(x.astype(brain), weight.astype(brain), window) is implicit_gemm
+
+
+def test_the_arrays_are_counted_in_32_bits(gpu, high):
+    xp = get_array_module(to_device(np.zeros(1), gpu))
+
+    def pays(images, outputs):
+        return implicit_gemm.pays(
+            xp, np.dtype(np.float32), images, (3, 3, 16, outputs), Window((3, 3), padding=((1, 1), (1, 1))), 1
+        )
+
+    assert pays((2048, 256, 255, 16), 16) and not pays((2048, 256, 256, 16), 16)
+    assert not pays((1024, 256, 256, 16), 32)
+
+
+def test_a_gpu_without_such_tensor_cores(gpu, high, monkeypatch):
+    x, weight = (to_device(np.zeros(shape, np.float32), gpu) for shape in ((2, 9, 9, 16), (3, 3, 16, 24)))
+    monkeypatch.setattr(implicit_gemm, "CAPABILITY", 1000)
+    assert way(x, weight, Window((3, 3))) is None
+
+
+@pytest.mark.parametrize("dtype, error", [("float32", 3e-4), ("bfloat16", 3e-3)])
+def test_the_first_layer_of_alexnet_folded_up(gpu, high, dtype, error):
+    """Through the functions that layers call, second gradients' included."""
+    window = Window((11, 11), (4, 4), ((2, 1), (0, 3)))
+    x, weight, dy = normal(0, (2, 31, 27, 3), (11, 11, 3, 16), (2, 6, 5, 16), dtype=np.float32)
+    dtype = as_dtype(dtype)
+    there = [to_device(a.astype(dtype), gpu) for a in (x, weight, dy)]
+    assert way(*there[:2], window) is folding
+    exact = [to_device(a, "cpu").astype(np.float64) for a in there]
+    for result, expected in (
+        (convolution.conv2d(*there[:2], None, window, 1), convolution.conv2d(*exact[:2], None, window, 1)),
+        (convolution.weight_gradient(there[0], there[2], window, 1), convolution.weight_gradient(exact[0], exact[2], window, 1)),
+    ):
+        assert result.dtype == dtype
+        off = np.linalg.norm(to_device(result, "cpu").astype(np.float64) - expected) / np.linalg.norm(expected)
+        assert error / 3 < off < 1.5 * error
