@@ -64,6 +64,22 @@ def to_device(array: Array, device: str) -> Array:
         return xp.asarray(array if here == "cpu" else _cupy().asnumpy(array))
 
 
+def staged(array: np.ndarray, device: str) -> np.ndarray:
+    """A copy of `array` from which a GPU fetches by itself while everybody else goes on ("pinned" memory), for `to_device` to take.
+
+    Meant for a thread: `to_device` alone has to copy the array first, and whoever calls it waits for that. Where no such memory is
+    left, `array` itself.
+    """
+    with on_device(device) as xp:
+        try:
+            memory = xp.cuda.alloc_pinned_memory(array.nbytes)
+        except xp.cuda.runtime.CUDARuntimeError:
+            return array
+    copy = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 @contextmanager
 def on_device(device: str) -> Iterator[ModuleType]:
     """Make new arrays on `device`: `with on_device("gpu:1") as xp: xp.zeros(3)`."""

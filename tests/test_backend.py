@@ -84,6 +84,26 @@ def test_a_default_device_that_fails_is_not_set(no_cupy):
 # Moving Tensors
 
 
+def test_staged(device):
+    if device == "cpu":
+        pytest.skip("for GPUs")
+    for host in (np.arange(24, dtype=np.uint8).reshape(2, 3, 4)[:, ::2], np.zeros((0, 3), np.uint8)):
+        copy = backend.staged(host, device)
+        assert copy.dtype == host.dtype and copy is not host
+        assert_array_equal(backend.to_device(backend.to_device(copy, device), "cpu"), host)
+
+
+def test_staged_where_there_is_no_more_pinned_memory(monkeypatch):
+    with standin_cupy.install() as cupy:
+
+        def full(size):
+            raise cupy.cuda.runtime.CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+
+        monkeypatch.setattr(cupy.cuda, "alloc_pinned_memory", full)
+        host = np.arange(3)
+        assert backend.staged(host, "gpu") is host
+
+
 def test_tensor_to_device_and_its_gradient_back(device):
     x = Tensor([1.0, 2.0], requires_grad=True, device="cpu")
     y = x.to(device)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from minidl.backend import canonical_device, get_array_module, get_default_device, on_device, to_device
+from minidl.backend import canonical_device, get_array_module, get_default_device, on_device, staged, to_device
 from minidl.data.dataset import Dataset
 from minidl.data.decode import UndecodableImage
 from minidl.data.failures import MAX_FAILURES, Failure, Failures
@@ -142,6 +142,8 @@ class DataLoader:
         images, labels = found
         if device == "cpu":
             images = self._transformed(images, epoch, number)
+        else:
+            images = staged(images, device)
         return images, np.asarray(labels, np.int64)
 
     def _transformed(self, images: Images, epoch: int, number: int) -> Images:

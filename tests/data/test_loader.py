@@ -396,6 +396,20 @@ def test_only_bytes_travel_to_a_gpu(monkeypatch):
     assert rest < 4 * 1500  # places, colours, the matrices of Resize, labels
 
 
+def test_threads_put_images_where_a_gpu_fetches_them_itself(monkeypatch):
+    found = []
+    with standin_cupy.install() as cupy:
+        pinned = cupy.cuda.alloc_pinned_memory
+
+        def alloc(size):
+            found.append((size, threading.current_thread().name.rstrip("0123456789")))
+            return pinned(size)
+
+        monkeypatch.setattr(cupy.cuda, "alloc_pinned_memory", alloc)
+        (images, _), *_ = DataLoader(numbered(), 4, device="gpu")
+        assert found[0] == (images.size, "minidl-data_")
+
+
 @pytest.mark.parametrize("gpu", ["cpu", "gpu:0", "gpu:1"])
 def test_the_transform_gets_arrays_of_the_device_of_the_batch(gpu):
     """In a thread for the CPU; for a GPU where the batch is asked for, with that GPU the current one."""

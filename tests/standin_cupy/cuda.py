@@ -93,6 +93,12 @@ class Device:
         return runtime.memGetInfo()
 
 
+def alloc_pinned_memory(size: int) -> bytearray:
+    """Of the host, from which a GPU copies by itself. There is no GPU here, so it is memory like any other."""
+    _device_count()
+    return bytearray(b"\xff") * size
+
+
 runtime: Any = SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError,
     getDeviceCount=_device_count,
