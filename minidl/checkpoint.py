@@ -73,7 +73,11 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
         raise FileNotFoundError(f"{path}: there is no such file of weights")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            for array in arrays.values():
+                if array.dtype.type.__module__ != "numpy":  # the same file is refused whether or not ml_dtypes was imported before
+                    raise TypeError(f"data type {array.dtype.name!r}")
+            return arrays, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a complete safetensors file ({error}); it may be damaged or cut short") from error
     except TypeError as error:  # bfloat16 and the 8-bit floats

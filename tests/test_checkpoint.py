@@ -114,8 +114,11 @@ def test_weights_of_another_network(saved):
     assert same(model, before)
 
 
-def test_numbers_of_a_type_that_numpy_lacks(tmp_path):
-    """bfloat16, as many published files have it."""
+@pytest.mark.parametrize("known", [False, True])
+def test_numbers_of_a_type_that_numpy_lacks(tmp_path, known):
+    """bfloat16, as many published files have it; NumPy knows it as soon as somebody has imported its package."""
+    if known:
+        minidl.Tensor([1.0]).astype("bfloat16")
     header = json.dumps({"weight": {"dtype": "BF16", "shape": [1, 1], "data_offsets": [0, 2]}}).encode()
     path = tmp_path / "weights.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + b"\x80\x3f")
