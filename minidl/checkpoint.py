@@ -75,7 +75,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             for array in arrays.values():
-                if array.dtype.type.__module__ != "numpy":  # the same file is refused whether or not ml_dtypes was imported before
+                if (
+                    array.dtype.type.__module__ != "numpy"
+                ):  # the same file is refused whether or not ml_dtypes was imported before
                     raise TypeError(f"data type {array.dtype.name!r}")
             return arrays, file.metadata() or {}
     except SafetensorError as error:
