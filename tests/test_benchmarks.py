@@ -141,6 +141,26 @@ def test_the_step_on_a_gpu(monkeypatch, tmp_path, precision, dtype, products):
     assert list(times) == ["forward", "backward", "update", "infer", "step", "peak"] and times["peak"] > 0
 
 
+PRODUCT = re.compile(
+    r"(paper|torchvision) +2  (conv\d) +(forward|weight gradient|input gradient) +[\d.]+ +[\d.e+-]+ +\d+% +[\d.]+"
+)
+
+
+@pytest.mark.parametrize("where", ["cpu", "gpu"])
+def test_convolutions(monkeypatch, capsys, where):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import convolutions
+
+    monkeypatch.setattr(convolutions, "ROUNDS", 1)
+    monkeypatch.setattr(convolutions, "warn_if_busy", lambda: None)
+    monkeypatch.setattr(convolutions, "matrix_product_rate", lambda *_: 1e12)
+    monkeypatch.setattr(convolutions, "seconds", lambda task, xp: float(task() is not None))
+    with standin_cupy.install():
+        convolutions.main([*map(str, TINY[:4]), "--variant", "paper", "--device", where])
+    found = [PRODUCT.fullmatch(line).groups()[1:] for line in capsys.readouterr().out.splitlines()[3:]]
+    assert len(found) == 14 and ("conv1", "input gradient") not in found and ("conv5", "input gradient") in found
+
+
 END_TO_END = re.compile(
     r"paper, batch 2, 63 x 63 pixels of 72 x 72, (?:cpu|gpu)\n +images/s\n"
     r"the step alone +([\d.]+)\n"
