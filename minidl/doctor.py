@@ -15,6 +15,7 @@ import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +27,7 @@ from threadpoolctl import threadpool_info
 import minidl
 import minidl.functional as F
 from minidl import backend
+from minidl.dtypes import as_dtype
 from minidl.kernels.convolution import conv2d_plain
 from minidl.kernels.parallel import worker_count
 from minidl.kernels.window import Window
@@ -38,6 +40,7 @@ WHEEL = "cupy-cuda12x"  # so it works with every driver since 525, those for CUD
 DRIVER_FILE = Path("/proc/driver/nvidia/version")
 SIZES = {"cpu": (1024, 4), "gpu": (4096, 128)}  # of the matrices, and images of the convolution
 SECONDS = 0.3  # that each of the two is timed
+PRECISIONS = ("float32", "TF32", "bfloat16")  # of products on a GPU
 
 
 @dataclass
@@ -129,7 +132,8 @@ def _gpus() -> Iterator[Finding]:
         try:
             yield _card(label, number, cupy)
             label = ""
-            yield _speed(label, f"gpu:{number}")
+            for precision in PRECISIONS:
+                yield _speed(label, f"gpu:{number}", precision)
         except Exception as error:
             yield Finding(label, _reason(error), advice(error, cuda), broken=True)
 
@@ -213,25 +217,41 @@ def _toolkit_version(cupy: ModuleType) -> int:
     return 1000 * major + 10 * minor
 
 
-def _speed(label: str, device: str) -> Finding:
+def _speed(label: str, device: str, precision: str = "float32") -> Finding:
     """How fast `device` does a matrix product and the convolution of AlexNet's second layer. Raises ArithmeticError for wrong
-    results; half the digits right is right, so that a GPU may round the factors."""
+    results; two digits right is right, so that the factors may be rounded."""
+    try:
+        dtype = as_dtype("bfloat16" if precision == "bfloat16" else "float32")
+    except RuntimeError:
+        return Finding(label, "bfloat16: ml_dtypes is not installed", "python -m pip install ml_dtypes")
     side, images = SIZES[device[:3]]
     rng = np.random.default_rng(0)
     a, b, x, w = (rng.random(s, np.float32) - 0.5 for s in ((side, side), (side, side), (images, 27, 27, 96), (5, 5, 48, 256)))
-    there = [Tensor(array, device=device) for array in (a, b, x, w)]
+    there = [Tensor(array, device=device).astype(dtype) for array in (a, b, x, w)]
     plain = conv2d_plain(x[:1], w, None, Window((5, 5), padding=((2, 2), (2, 2))), 2)
     speeds = []
     for name, work, multiplications, expected in (
         ("matrix product", lambda: there[0] @ there[1], side**3, a[:8] @ b),
         ("convolution", lambda: F.conv2d(there[2], there[3], padding=2, groups=2), images * 27 * 27 * w.size, plain),
     ):
-        seconds, result = _timed(work, device)
-        error = np.linalg.norm(result[: len(expected)].numpy() - expected) / np.linalg.norm(expected)
+        with _products(precision):
+            seconds, result = _timed(work, device)
+        error = np.linalg.norm(result[: len(expected)].astype("float32").numpy() - expected) / np.linalg.norm(expected)
         if not error < 0.01:
-            raise ArithmeticError(f"a {name} on {device} came out wrong (relative error {error:.1g})")
+            raise ArithmeticError(f"a {name} in {precision} on {device} came out wrong (relative error {error:.1g})")
         speeds.append(f"{name} {2 * multiplications / seconds / 1e9:,.0f} GFLOP/s")
-    return Finding(label, ", ".join(speeds))
+    return Finding(label, f"{precision}: {', '.join(speeds)}")
+
+
+@contextmanager
+def _products(precision: str) -> Iterator[None]:
+    """Inside the block products of float32 are rounded to TF32, if that is the precision."""
+    before = backend.get_float32_matmul_precision()
+    backend.set_float32_matmul_precision("high" if precision == "TF32" else "highest")
+    try:
+        yield
+    finally:
+        backend.set_float32_matmul_precision(before)
 
 
 def _timed(work: Callable[[], Tensor], device: str) -> tuple[float, Tensor]:

@@ -11,7 +11,9 @@ import pytest
 import standin_cupy
 from standin_cupy.memory import OutOfMemoryError
 
+import minidl
 from minidl import doctor
+from minidl.kernels import implicit_gemm
 
 INSTALL = 'python -m pip install "cupy-cuda12x[ctk]"'
 # The texts were read from CuPy 14.2, where it could be made to raise them.
@@ -135,7 +137,27 @@ def test_a_healthy_machine(machine, monkeypatch):
         r"gpu:1     stand-in, compute capability 9.0, 1.5 of 8.0 GiB free",
     ):
         assert expected in printed.splitlines()
-    assert printed.count("GFLOP/s") == 2 * 3  # the CPU and two GPUs
+    assert printed.count("GFLOP/s") == 2 * (1 + 2 * 3)  # the CPU, and two GPUs in three precisions
+    for precision in ("float32", "TF32", "bfloat16"):
+        assert printed.count(f"\n          {precision}: matrix product ") == 2
+    assert minidl.get_float32_matmul_precision() == "highest"
+
+
+def test_tensor_cores_are_tried(machine, monkeypatch):
+    asked = []
+    pays = implicit_gemm.pays
+    monkeypatch.setattr(implicit_gemm, "pays", lambda *case: asked.append((str(case[1]), pays(*case))) or asked[-1][1])
+    machine.examine()
+    assert {case for case in asked if case[1]} >= {("float32", True), ("bfloat16", True)} and ("float32", False) in asked
+
+
+def test_without_ml_dtypes(machine, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    status, printed = machine.examine()
+    assert (
+        status == 0
+        and "\n          bfloat16: ml_dtypes is not installed\n          -> python -m pip install ml_dtypes" in printed
+    )
 
 
 def test_a_driver_that_does_not_tell_its_release(machine):
@@ -168,7 +190,7 @@ def test_the_speed_is_of_the_median(monkeypatch):
     monkeypatch.setattr(doctor.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(doctor, "SECONDS", 0.005)
     monkeypatch.setattr(doctor, "SIZES", {"cpu": (100, 2)})
-    assert str(doctor._speed("cpu", "cpu")) == "cpu       matrix product 1 GFLOP/s, convolution 448 GFLOP/s"
+    assert str(doctor._speed("cpu", "cpu")) == "cpu       float32: matrix product 1 GFLOP/s, convolution 448 GFLOP/s"
 
 
 def test_cupy_is_not_installed(machine, monkeypatch):
@@ -184,7 +206,7 @@ def test_as_a_program():
     """In a fresh process, on whatever machine this is."""
     result = subprocess.run([sys.executable, "-m", "minidl.doctor"], capture_output=True, text=True, timeout=300)
     assert result.returncode == (0 if "Everything that is there works." in result.stdout else 1), result.stderr
-    assert "cpu       matrix product" in result.stdout and not result.stderr
+    assert "cpu       float32: matrix product" in result.stdout and not result.stderr
 
 
 # Something is wrong: the error, and the sentence that says what to do
@@ -335,5 +357,5 @@ def test_wrong_results(machine, wrong):
 
     machine.monkeypatch.setattr(doctor, "_timed", twice)
     status, printed = machine.examine()
-    assert status == 1 and printed.count("matrix product on") == (1 if wrong == "cpu" else 2)
+    assert status == 1 and printed.count("matrix product in float32 on") == (1 if wrong == "cpu" else 2)
     assert ("install --force-reinstall numpy" in printed) is (wrong == "cpu")
