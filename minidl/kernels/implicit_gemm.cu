@@ -40,18 +40,18 @@ __device__ Corner offset(const Geometry& g, const Digits& k, int channels) {
 
 __device__ void gather(uint4* target, const Real* x, const Geometry& g, Corner corner, Corner by) {
     const bool exists = (unsigned)(corner.down + by.down) < g.height && (unsigned)(corner.along + by.along) < g.width;
-    copy_later(target, x + (exists ? corner.element + by.element : 0), exists);
+    copy_later(target, x + (uint32)(exists ? corner.element + by.element : 0), exists);
 }
 
 // Starts to copy rows first ... first + DEPTH - 1 of `matrix`, TILE_N columns of it from `column`, where there are `rows` and `columns`.
 __device__ void fill_right(uint4* right, const Real* matrix, int first, int rows, int stride, int column, int columns) {
     constexpr int ALONG = TILE_N / CHUNK;
-    const int chunk = threadIdx.x % ALONG, from = column + chunk * CHUNK;
+    const int chunk = thread() % ALONG, from = column + chunk * CHUNK;
 #pragma unroll
     for (int i = 0; i < RIGHT / THREADS; ++i) {
-        const int k = threadIdx.x / ALONG + i * (THREADS / ALONG);
+        const int k = thread() / ALONG + i * (THREADS / ALONG);
         const bool exists = first + k < rows && from < columns;
-        copy_later(right + in_column(k, chunk, TILE_N), matrix + (exists ? (first + k) * stride + from : 0), exists);
+        copy_later(right + in_column(k, chunk, TILE_N), matrix + (uint32)(exists ? (first + k) * stride + from : 0), exists);
     }
 }
 
@@ -64,26 +64,29 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) convolve(
     const int first = blockIdx.x / along * TILE_M, column = blockIdx.x % along * TILE_N;
 
     __shared__ Corner corners[TILE_M];
-    for (int row = threadIdx.x; row < TILE_M; row += THREADS)
+    for (int row = thread(); row < TILE_M; row += THREADS)
         corners[row] = corner(g, Digits(first + row, g.rows, g.columns), first + row < places, groups * g.channels);
-    const int chunk = threadIdx.x % 8;
+    const int chunk = thread() % 8;
     Digits k(chunk * CHUNK, g.kernel_width, g.channels);
     Sums sums = {};
     multiply(
         (size + DEPTH - 1) / DEPTH, sums, [&](int step) {},
         [&](int step, uint4* left, uint4* right) {
             const Corner by = offset(g, k, groups * g.channels);
+            Corner found[LEFT / THREADS];  // read before the first copy starts: after it they would be read one by one
+#pragma unroll
+            for (int i = 0; i < LEFT / THREADS; ++i) found[i] = corners[thread() / 8 + i * (THREADS / 8)];
 #pragma unroll
             for (int i = 0; i < LEFT / THREADS; ++i) {
-                const int row = threadIdx.x / 8 + i * (THREADS / 8);
-                gather(left + in_row(row, chunk), x + group * g.channels, g, corners[row], by);
+                const int row = thread() / 8 + i * (THREADS / 8);
+                gather(left + in_row(row, chunk), x + group * g.channels, g, found[i], by);
             }
             k.advance(DEPTH, g.kernel_width, g.channels);
             fill_right(right, weight + group * outputs, step * DEPTH, size, groups * outputs, column, outputs);
         },
         [&](const uint4* left, int half, RowWords& words) { read_rows(left, first_row(), half, words); });
 
-    const int g8 = threadIdx.x % 32 / 4 * 8, t2 = threadIdx.x % 4 * 2;
+    const int g8 = thread() % 32 / 4 * 8, t2 = thread() % 4 * 2;
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
         const int place = first + first_row() + i / 2 * 8 + t2 + i % 2;
@@ -112,30 +115,33 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) weight_gradient(
     const int begin = blockIdx.z * share, end = min(begin + share, places);
 
     constexpr int ALONG = TILE_M / CHUNK;
-    const int chunk = threadIdx.x % ALONG;
+    const int chunk = thread() % ALONG;
     const Corner by = offset(g, Digits(first + chunk * CHUNK, g.kernel_width, g.channels), groups * g.channels);
     __shared__ Corner corners[2][DEPTH];
-    Digits place(begin + threadIdx.x, g.rows, g.columns);
+    Digits place(begin + thread(), g.rows, g.columns);
     Sums sums = {};
     multiply(
         (end - begin + DEPTH - 1) / DEPTH, sums,
         [&](int step) {
-            if (threadIdx.x < DEPTH) {
-                corners[step % 2][threadIdx.x] = corner(g, place, begin + step * DEPTH + (int)threadIdx.x < end, groups * g.channels);
+            if (thread() < DEPTH) {
+                corners[step % 2][thread()] = corner(g, place, begin + step * DEPTH + thread() < end, groups * g.channels);
                 place.advance(DEPTH, g.rows, g.columns);
             }
         },
         [&](int step, uint4* left, uint4* right) {
+            Corner found[LEFT / THREADS];
+#pragma unroll
+            for (int i = 0; i < LEFT / THREADS; ++i) found[i] = corners[step % 2][thread() / ALONG + i * (THREADS / ALONG)];
 #pragma unroll
             for (int i = 0; i < LEFT / THREADS; ++i) {
-                const int row = threadIdx.x / ALONG + i * (THREADS / ALONG);
-                gather(left + in_column(row, chunk, TILE_M), x + group * g.channels, g, corners[step % 2][row], by);
+                const int row = thread() / ALONG + i * (THREADS / ALONG);
+                gather(left + in_column(row, chunk, TILE_M), x + group * g.channels, g, found[i], by);
             }
             fill_right(right, dy + group * outputs, begin + step * DEPTH, end, groups * outputs, column, outputs);
         },
         [&](const uint4* left, int half, RowWords& words) { read_columns(left, TILE_M, first_row(), half, words); });
 
-    const int g8 = threadIdx.x % 32 / 4 * 8, t2 = threadIdx.x % 4 * 2;
+    const int g8 = thread() % 32 / 4 * 8, t2 = thread() % 4 * 2;
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
         const int position = first + first_row() + (t2 + i % 2) * 8 + i / 2;

@@ -88,8 +88,8 @@ BUGS = {
         ("k.first * g.dilation_down", "k.first"),
         ("place.second * g.stride_down - g.top", "place.second * g.stride_down"),
         ("* channels + k.third, k.first", "* channels, k.first"),  # always the first channels
-        ("x + group * g.channels, g, corners[row]", "x, g, corners[row]"),  # the first group's channels
-        ("corners[step % 2][row]", "corners[0][row]"),
+        ("x + group * g.channels, g, found", "x, g, found"),  # the first group's channels
+        ("corners[step % 2][thread()", "corners[0][thread()"),
         ("if (from >= outputs) continue;", "if (from + CHUNK >= outputs) continue;"),
         ("if (place >= places) continue;", "if (place + 1 >= places) continue;"),
         ("exists ? down : -(1 << 30)", "-(1 << 30)"),
@@ -110,7 +110,7 @@ BUGS = {
         ("prepare(0);", ""),
         ("4 * half + t", "4 * half + (t ^ 1)"),  # another word than the right factor has there
         ("0x5410", "0x7632"),  # of two bfloat16 the wrong one
-        ("k + 1, chunk", "k, chunk"),
+        ("tile[at + down + columns / CHUNK]", "tile[at + down]"),
         ("words[i / 2][4 + n][i % 2]", "words[i % 2][4 + n][i / 2]"),
         ("1.00034877f", "1.01f"),
         ("TILE_N, first_column(), half, a", "TILE_N, 0, half, a"),
