@@ -72,7 +72,7 @@ class Resize:
     Interpolation is linear in the pixels and separate in height and width, so it is a matrix from the left and one
     from the right, R @ image @ S.T: matrix products for the batch, faster than a Pillow call for each small image.
     The matrices are dense, so large photographs are better brought down by ``ImageFolder(..., size=...)``.
-    Equals Pillow's BILINEAR up to its rounding; where CUPY_TF32=1 a GPU rounds the factors to 11 bits, tenths of a grey level.
+    Equals Pillow's BILINEAR up to its rounding; a GPU that may use TF32 rounds the factors to 11 bits, tenths of a grey level.
     """
 
     size: int
