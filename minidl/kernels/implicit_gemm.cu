@@ -56,7 +56,7 @@ __device__ void fill_right(uint4* right, const Real* matrix, int first, int rows
 }
 
 // y = P @ weight + bias. blockIdx.x: tiles of y, along its columns first; blockIdx.y: the group, of `outputs` channels.
-extern "C" __global__ void __launch_bounds__(THREADS, 2) convolve(
+extern "C" __global__ void __launch_bounds__(THREADS) convolve(
     const Real* __restrict__ x, const Real* __restrict__ weight, const Real* __restrict__ bias, Real* __restrict__ y,
     const Geometry g, const int outputs, const int with_bias) {
     const int places = g.images * g.rows * g.columns, size = g.kernel_height * g.kernel_width * g.channels;
@@ -106,7 +106,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) convolve(
 
 // A part of dw = P^T @ dy, the sum over `share` places: blockIdx.x: tiles of dw, along its columns first; blockIdx.y: the group;
 // blockIdx.z: the share. parts: (shares, KH * KW * C, O).
-extern "C" __global__ void __launch_bounds__(THREADS, 2) weight_gradient(
+extern "C" __global__ void __launch_bounds__(THREADS) weight_gradient(
     const Real* __restrict__ x, const Real* __restrict__ dy, float* __restrict__ parts, const Geometry g, const int outputs,
     const int share) {
     const int places = g.images * g.rows * g.columns, size = g.kernel_height * g.kernel_width * g.channels;

@@ -7,6 +7,7 @@ which this way is taken only where `set_float32_matmul_precision("high")` allows
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from math import prod
 from types import ModuleType
@@ -20,10 +21,11 @@ from minidl.kernels import cuda
 from minidl.kernels.window import Window
 
 CAPABILITY = 80  # tensor cores for TF32, and copies behind the threads' back
-TILE_M = 128  # as in tiles.cuh, like the next two
+TILE_N = 128  # as in tiles.cuh, like the next two
 STAGES = 3
 STEP_BYTES = 128
-BLOCKS = 528  # as many as keep the largest GPU of today busy: 132 multiprocessors with two blocks each, twice
+CORNER_BYTES = 4096  # of shared memory, besides the tiles
+WAVES = 2  # of blocks on all multiprocessors, at least, that a weight gradient is cut into
 LARGEST = 2**31 - 1  # places and elements are counted in 32 bits
 
 
@@ -34,9 +36,9 @@ def pays(xp: ModuleType, dtype: np.dtype, images: tuple[int, ...], weight: tuple
         xp is not np
         and (is_bfloat16(dtype) or (dtype == np.float32 and get_float32_matmul_precision() == "high"))
         and weight[2] % chunk == weight[3] // groups % chunk == 0
-        and max(prod(images), images[0] * prod(window.output_size(*images[1:3])) * weight[3]) <= LARGEST
+        and max(prod(images), prod(weight), images[0] * prod(window.output_size(*images[1:3])) * weight[3]) <= LARGEST
         and int(xp.cuda.Device().compute_capability) >= CAPABILITY
-        and cuda.compiles(xp, "implicit_gemm", options(dtype, 64))
+        and cuda.compiles(xp, "implicit_gemm", options(dtype, 128))
     )
 
 
@@ -44,10 +46,12 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
     """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
     xp, o = get_array_module(x), weight.shape[3]
     y = xp.empty((len(x), *window.output_size(*x.shape[1:3]), o), x.dtype)
-    arrays = _in_chunks(x, weight, weight if bias is None else bias)
-    constants = [_geometry(window, x, y, groups), np.int32(o // groups), np.int32(bias is not None)]
-    tiles = -(-prod(y.shape[:3]) // TILE_M) * -(-o // groups // _tile_n(o // groups))
-    _launch("convolve", (tiles, groups), o // groups, [*arrays, y], constants)
+    if y.size:
+        card = _card(xp, xp.cuda.Device().id)
+        arrays = _in_chunks(x, weight, weight if bias is None else bias)
+        constants = [_geometry(window, x, y, groups), np.int32(o // groups), np.int32(bias is not None)]
+        grid = (card.tiles(prod(y.shape[:3]), o // groups), groups)
+        _launch(card, "convolve", grid, [*arrays, y], constants)
     return y
 
 
@@ -58,15 +62,43 @@ def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
     """
     xp, c, o, places = get_array_module(x), x.shape[3] // groups, dy.shape[3], prod(dy.shape[:3])
     dw = xp.empty((*window.kernel, c, o), x.dtype)
-    tiles = -(-prod(dw.shape[:3]) // TILE_M) * -(-o // groups // _tile_n(o // groups))
-    depth = STEP_BYTES // x.itemsize
-    share = max(1, -(-places // (max(1, BLOCKS // (tiles * groups)) * depth))) * depth
+    card, depth = _card(xp, xp.cuda.Device().id), STEP_BYTES // x.itemsize
+    tiles = card.tiles(prod(dw.shape[:3]), o // groups)
+    shares = max(1, WAVES * card.at_once // (tiles * groups))
+    share = max(1, -(-places // (shares * depth))) * depth
     parts = xp.empty((-(-places // share), *dw.shape), np.float32)
-    constants = [_geometry(window, x, dy, groups), np.int32(o // groups), np.int32(share)]
-    _launch("weight_gradient", (tiles, groups, len(parts)), o // groups, [*_in_chunks(x, dy), parts], constants)
+    if parts.size:
+        constants = [_geometry(window, x, dy, groups), np.int32(o // groups), np.int32(share)]
+        _launch(card, "weight_gradient", (tiles, groups, len(parts)), [*_in_chunks(x, dy), parts], constants)
     grid, block = cuda.shares((dw.size,), cuda.VECTOR_BYTES // dw.itemsize)
-    _function(xp, "add_parts", dw.dtype, 64, xp.cuda.Device().id)(grid, block, (parts, dw, dw.size, len(parts)))
+    _function(xp, card, "add_parts", dw.dtype)(grid, block, (parts, dw, dw.size, len(parts)))
     return dw
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a GPU has room for: blocks with tiles of 256 rows, for which a quarter fewer bytes have to come out of the L2 cache than for
+    those of 128, or two at a time with those."""
+
+    device: int
+    tile_m: int
+    at_once: int  # blocks
+
+    @property
+    def shared_bytes(self) -> int:
+        return STAGES * (self.tile_m + TILE_N) * STEP_BYTES
+
+    def tiles(self, rows: int, columns: int) -> int:
+        return -(-rows // self.tile_m) * -(-columns // TILE_N)
+
+
+@cache
+def _card(xp: ModuleType, device: int) -> Card:
+    has = xp.cuda.Device(device).attributes
+    large = Card(device, 256, has["MultiProcessorCount"])
+    if large.shared_bytes + CORNER_BYTES <= has["MaxSharedMemoryPerBlockOptin"]:
+        return large
+    return Card(device, 128, 2 * has["MultiProcessorCount"])
 
 
 def _in_chunks(*arrays: Array) -> list[Array]:
@@ -78,32 +110,21 @@ def _geometry(window: Window, x: Array, y: Array, groups: int) -> np.ndarray:
     return cuda.geometry(window, (*x.shape[:3], x.shape[3] // groups), y.shape)
 
 
-def _tile_n(outputs: int) -> int:
-    """Columns of a block's tile: the wide one, unless half of its last one would be empty."""
-    return 64 if 0 < outputs % 128 <= 64 else 128
+def _launch(card: Card, kernel: str, grid: tuple[int, ...], arrays: list[Array], constants: list[Any]) -> None:
+    function = _function(get_array_module(arrays[0]), card, kernel, arrays[0].dtype)
+    function(grid, (card.tile_m,), (*arrays, *constants), shared_mem=card.shared_bytes)
 
 
-def _launch(kernel: str, grid: tuple[int, ...], outputs: int, arrays: list[Array], constants: list[Any]) -> None:
-    if prod(grid) and arrays[0].size:
-        xp, tile_n = get_array_module(arrays[0]), _tile_n(outputs)
-        function = _function(xp, kernel, arrays[0].dtype, tile_n, xp.cuda.Device().id)
-        function(grid, (tile_n,), (*arrays, *constants), shared_mem=_shared_bytes(tile_n))
-
-
-def _shared_bytes(tile_n: int) -> int:
-    return STAGES * (TILE_M + tile_n) * STEP_BYTES
-
-
-def options(dtype: np.dtype, tile_n: int) -> tuple[str, ...]:
+def options(dtype: np.dtype, tile_m: int) -> tuple[str, ...]:
     """What tiles.cuh leaves to be said."""
-    return (*cuda.options(dtype, cuda.VECTOR_BYTES // dtype.itemsize), f"-DTILE_N={tile_n}")
+    return (*cuda.options(dtype, cuda.VECTOR_BYTES // dtype.itemsize), f"-DTILE_M={tile_m}")
 
 
 @cache
-def _function(xp: ModuleType, kernel: str, dtype: np.dtype, tile_n: int, device: int) -> Any:
-    """The kernel on that device, which is told to give it more shared memory than blocks have without asking, and as little of the
+def _function(xp: ModuleType, card: Card, kernel: str, dtype: np.dtype) -> Any:
+    """The kernel on that GPU, which is told to give it more shared memory than blocks have without asking, and as little of the
     first-level cache as can be: chunks go past it."""
-    function = xp.RawModule(code=cuda.source("implicit_gemm"), options=options(dtype, tile_n)).get_function(kernel)
-    function.max_dynamic_shared_size_bytes = _shared_bytes(tile_n)
+    function = xp.RawModule(code=cuda.source("implicit_gemm"), options=options(dtype, card.tile_m)).get_function(kernel)
+    function.max_dynamic_shared_size_bytes = card.shared_bytes
     function.preferred_shared_memory_carveout = 100  # per cent
     return function

@@ -1,5 +1,5 @@
 // The product of two matrices, TILE_M x TILE_N elements of it by a block of threads, in steps along the sum: what a kernel has to bring
-// is where the two factors come from. A step takes 128 bytes of each row of the left factor, DEPTH elements. Copies into shared memory
+// is where the two factors come from. cuda.py sets TILE_M, 128 or 256. A step takes 128 bytes of each row of the left factor, DEPTH elements. Copies into shared memory
 // run STAGES - 1 steps ahead of the arithmetic, and each warp keeps 64 x 64 sums in registers.
 //
 // All memory moves in chunks of 16 bytes. In shared memory a tile is
@@ -10,8 +10,8 @@
 // and the exclusive-or in `in_row` and `in_column` puts the chunks that 8 threads read at one time into 32 different banks.
 constexpr int CHUNK = 16 / sizeof(Real);
 constexpr int DEPTH = 8 * CHUNK;
-constexpr int TILE_M = 128;
-constexpr int THREADS = TILE_N;  // TILE_M / 64 times TILE_N / 64 warps
+constexpr int TILE_N = 128;
+constexpr int THREADS = TILE_M / 64 * TILE_N / 64 * 32;  // a warp for every 64 x 64
 constexpr int STAGES = 3;
 constexpr int LEFT = TILE_M * 8, RIGHT = TILE_N * 8;  // chunks of a step
 
@@ -106,15 +106,15 @@ using Sums = float[4][8][4];
 __device__ float sum_at(const Sums& sums, int n, int i, int column) { return sums[column / 2][n][column % 2 * 2 + i]; }
 
 // Adds the products of `steps` steps to `sums`. fill(step, left, right) starts to copy what belongs to a step, with what prepare(step) has
-// put into shared memory for it; both are called for one step after the other. read(left, half, words) gets the words of the warp's rows.
+// put into shared memory for it; both are called for one step after the other, and for a few beyond the last. read(left, half, words) gets the words of the warp's rows.
 template <class Prepare, class Fill, class Read>
 __device__ void multiply(int steps, Sums& sums, Prepare prepare, Fill fill, Read read) {
     uint4* const memory = shared_memory();
-    const auto start = [&](int step) {
+    const auto start = [&](int step) {  // also for steps that there are not: there is nothing in them, and their groups are counted
         uint4* const left = memory + step % STAGES * (LEFT + RIGHT);
-        if (step < steps) fill(step, left, left + LEFT);
-        end_group();  // an empty one as well: they are counted
-        if (step + 1 < steps) prepare(step + 1);
+        fill(step, left, left + LEFT);
+        end_group();
+        prepare(step + 1);
     };
     prepare(0);
     for (int step = 0; step < STAGES - 1; ++step) {
@@ -124,7 +124,6 @@ __device__ void multiply(int steps, Sums& sums, Prepare prepare, Fill fill, Read
     for (int step = 0; step < steps; ++step) {
         wait_for_groups<STAGES - 2>();
         __syncthreads();  // this step's chunks are there, and nobody reads those any more that are overwritten next
-        start(step + STAGES - 1);
         const uint4* const left = memory + step % STAGES * (LEFT + RIGHT);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -134,6 +133,7 @@ __device__ void multiply(int steps, Sums& sums, Prepare prepare, Fill fill, Read
             read(left, half, b);
 #pragma unroll
             for (int s = 0; s < 2; ++s) multiply_tiles<Real>(sums, a[s], b[s]);
+            if (half == 0) start(step + STAGES - 1);  // between products, not before all of them
         }
     }
 }

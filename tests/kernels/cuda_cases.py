@@ -6,7 +6,7 @@ bfloat16 is computed in float32 in both, and rounded once.
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ sizes = st.integers(0, 3000)  # several blocks
 @contextmanager
 def launched(backwards, blocks, threads):
     """Inside the block the stand-in begins with the last thread, and there are no more than so many blocks of so many threads."""
-    with pytest.MonkeyPatch.context() as patch, standin_cupy.threads_backwards() if backwards else nullcontext():
+    with pytest.MonkeyPatch.context() as patch, standin_cupy.order(backwards):
         patch.setattr(cuda, "BLOCKS", blocks)
         patch.setattr(cuda, "THREADS", threads)
         yield

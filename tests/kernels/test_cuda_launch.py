@@ -97,7 +97,7 @@ def test_threads_of_a_block_wait_for_each_other(cupy):
     x = cupy.asarray(np.arange(64, dtype=np.float32))
     kernel((1,), (64,), (x, True))
     assert x.get().tolist() == list(range(63, -1, -1))
-    with standin_cupy.threads_backwards():
+    with standin_cupy.order(threads_backwards=True):
         kernel((1,), (64,), (x, True))
     assert x.get().tolist() == list(range(64))
     with pytest.raises(RuntimeError, match="CUDA_ERROR_LAUNCH_FAILED: threads of a block wait at different barriers"):

@@ -27,10 +27,10 @@ from . import bfloat16, cuda, random, rules
 from .cuda import is_available, pretend_devices
 from .device_array import apply, count_transfers, ndarray, transfers, used_bytes
 from .functions import array, as_strided, asarray, ascontiguousarray, asnumpy, empty, empty_like, sliding_window_view, ufunc
-from .raw import RawKernel, RawModule, compiler, threads_backwards
+from .raw import RawKernel, RawModule, compiler, order
 
 __all__ = ["RawKernel", "RawModule", "array", "asarray", "ascontiguousarray", "asnumpy", "compiler", "count_transfers", "cuda"]
-__all__ += ["empty", "empty_like", "install", "is_available", "ndarray", "pretend_devices", "random", "threads_backwards"]
+__all__ += ["empty", "empty_like", "install", "is_available", "ndarray", "order", "pretend_devices", "random"]
 __all__ += ["transfers", "ufunc", "used_bytes"]
 __version__ = "14.2.0"
 

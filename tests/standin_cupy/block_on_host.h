@@ -1,6 +1,6 @@
 // For kernels whose threads wait for each other: a block's threads run in turn on stacks of their own, each up to its next barrier.
-// The functions of tensor_core.cuh are here as what they promise, no more: a copy that was started happens at once or, if the order of
-// threads is not turned around, only when the thread waits for it. A test that runs both ways finds a kernel that relies on either.
+// The functions of tensor_core.cuh are here as what they promise, no more: a copy that was started happens at once or only when the
+// thread waits for it, as the launch is told (`order`). A test that runs both ways finds a kernel that relies on either.
 
 #include <ucontext.h>
 
@@ -45,7 +45,7 @@ static std::vector<std::vector<char>> stacks(1024);
 static ucontext_t scheduler;
 static int current;
 static bool copies_at_once;
-static const char* failure;  // why the last launch broke off
+static const char* failure;  // what is wrong with the launch
 
 inline void wait_at(State barrier) {
     threads[current].state = barrier;
@@ -96,10 +96,12 @@ bool run_block(int count, bool backwards, Body& body) {
 }
 
 template <class... Parameters>
-const char* launch_blocks(void (*kernel)(Parameters...), uint3 grid, uint3 block, void** arguments, bool backwards) {
+const char* launch_blocks(void (*kernel)(Parameters...), uint3 grid, uint3 block, void** arguments, int order) {
     gridDim = grid;
     blockDim = block;
-    copies_at_once = backwards;
+    failure = nullptr;
+    const bool backwards = order & last_first;
+    copies_at_once = order & copies_first;
     auto body = [&] { call(kernel, arguments, std::index_sequence_for<Parameters...>()); };
     const long long blocks = (long long)grid.x * grid.y * grid.z;
     for (long long i = 0; i < blocks; ++i) {
@@ -107,7 +109,7 @@ const char* launch_blocks(void (*kernel)(Parameters...), uint3 grid, uint3 block
         blockIdx = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y), unsigned(number / grid.x / grid.y)};
         if (!run_block(block.x * block.y * block.z, backwards, body)) return "threads of a block wait at different barriers";
     }
-    return nullptr;
+    return failure;
 }
 
 }  // namespace host
@@ -118,6 +120,8 @@ inline uint4* shared_memory() { return reinterpret_cast<uint4*>(host::shared_byt
 
 inline void copy_later(uint4* target, const void* source, bool exists) {
     const host::Copy copy = {target, source, exists};
+    if (reinterpret_cast<unsigned long long>(target) % 16 || (exists && reinterpret_cast<unsigned long long>(source) % 16))
+        host::failure = "misaligned address";
     if (host::copies_at_once)
         copy.run();
     else

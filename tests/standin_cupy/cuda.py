@@ -89,6 +89,10 @@ class Device:
         return "90"
 
     @property
+    def attributes(self) -> dict[str, int]:
+        return {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 227 << 10}
+
+    @property
     def mem_info(self) -> Any:
         return runtime.memGetInfo()
 

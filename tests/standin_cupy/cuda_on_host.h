@@ -71,9 +71,13 @@ void call(void (*kernel)(Parameters...), void** arguments, std::index_sequence<I
     kernel(argument<Parameters>(arguments[I])...);
 }
 
-// `backwards`: the last thread first. What a kernel writes must not depend on it.
+// What a kernel writes must not depend on the order of things: by the bits of `order`, the last thread runs first, and copies that a
+// thread starts and waits for later (block_on_host.h) happen at once.
+enum Order { last_first = 1, copies_first = 2 };
+
 template <class... Parameters>
-const char* launch(void (*kernel)(Parameters...), uint3 grid, uint3 block, void** arguments, bool backwards) {
+const char* launch(void (*kernel)(Parameters...), uint3 grid, uint3 block, void** arguments, int order) {
+    const bool backwards = order & last_first;
     gridDim = grid;
     blockDim = block;
     const long long threads = (long long)block.x * block.y * block.z, total = threads * grid.x * grid.y * grid.z;
@@ -89,8 +93,8 @@ const char* launch(void (*kernel)(Parameters...), uint3 grid, uint3 block, void*
 }  // namespace host
 
 // `how` is `launch`, or `launch_blocks` of block_on_host.h. It returns what went wrong, if anything did.
-#define EXPORT_KERNEL(kernel, how)                                                                                          \
-    extern "C" int describe_##kernel(int* numbers) { return host::describe_all(kernel, numbers); }                          \
-    extern "C" const char* launch_##kernel(const unsigned* grid, const unsigned* block, void** arguments, bool backwards) { \
-        return host::how(kernel, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, arguments, backwards);        \
+#define EXPORT_KERNEL(kernel, how)                                                                                    \
+    extern "C" int describe_##kernel(int* numbers) { return host::describe_all(kernel, numbers); }                    \
+    extern "C" const char* launch_##kernel(const unsigned* grid, const unsigned* block, void** arguments, int order) { \
+        return host::how(kernel, {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, arguments, order);      \
     }

@@ -39,17 +39,18 @@ class CompileException(Exception):
 
 
 class _order:
-    backwards = False
+    bits = 0
 
 
 @contextmanager
-def threads_backwards() -> Iterator[None]:
-    """Inside the block kernels run their last thread first: a GPU has no order at all."""
-    _order.backwards = True
+def order(threads_backwards: bool, copies_first: bool = False) -> Iterator[None]:
+    """Inside the block kernels run their last thread first, and asynchronous copies happen when they are started rather than when a
+    thread waits for them: a GPU has no order at all."""
+    before, _order.bits = _order.bits, threads_backwards + 2 * copies_first
     try:
         yield
     finally:
-        _order.backwards = False
+        _order.bits = before
 
 
 class RawModule:
@@ -108,7 +109,7 @@ class RawKernel:
                 raise TypeError(f"{self.name}: argument {number} is {kind}, the kernel reads it as {parameter}")
         addresses = (ctypes.c_void_p * len(args))(*(data.ctypes.data for _, data in passed))
         shape = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)
-        failure = self._launch(*shape, addresses, ctypes.c_bool(_order.backwards))
+        failure = self._launch(*shape, addresses, _order.bits)
         if failure:
             raise cuda.CUDADriverError(f"CUDA_ERROR_LAUNCH_FAILED: {failure.decode()}")
 
