@@ -34,8 +34,9 @@ print(f"{(3 * 2.001**2 - 3 * 1.999**2) / 0.002:.6f}")
 # So an operation becomes a class with two methods: `forward` computes with
 # arrays, since it must be fast and nobody looks inside; `backward` computes
 # with Tensors. Here is the engine, that of minidl in small, with the same
-# names. There is nothing to fill in. Read `Function` and `grad`; most of the
-# rest you know, as `operations_behind`, the order of lesson 2. What is new:
+# names. There is nothing to fill in. Read `Function` and `grad`, and run over
+# the rest, which you know. (`operations_behind` is the order of lesson 2.)
+# What is new:
 #
 # - `requires_grad` says of which Tensors somebody wants a gradient. Operations
 #   on others are not recorded.
@@ -417,7 +418,8 @@ print(grad(scores[[0, 1], labels].sum(), scores).data.tolist())
 # A random direction, as in lesson 4, checks whole gradients at once. For the
 # second order nothing new is needed. The slope of the end along a fixed
 # direction is itself a function of the inputs, with a single number as its
-# result, made of Tensors. So check *that* function in the same way.
+# result, made of Tensors. So check *that* function in the same way. (The code
+# is lesson 4 once more; what it prints is what matters.)
 
 
 # %%
@@ -463,14 +465,12 @@ for name, f, *arrays in (
     print(f"{name:9}", *("fine " if each else "WRONG" for each in answers))
 
 # %% [markdown]
-# ## Down into the valley in six steps
+# ## How far, then?
 #
 # Now to the question of the beginning. Take $f(x) = x^4 - 3 x^3 + 2$, whose
 # valley lies at $x = 9/4$, and start at 4. If the slope falls by $f''$ (the
 # slope of the slope) with every unit of the way, then it is 0 after $f' / f''$
-# units. Go just so far, and look again. That is Newton's method:
-#
-# $x <- x - f'(x) / f''(x)$
+# units. Go just so far, and look again. That is Newton's method.
 
 
 # %%
@@ -486,65 +486,36 @@ def slopes(values):
     return first.data, second.data
 
 
-newton, descent = [4.0], [4.0]
-for _ in range(30):
-    first, second = slopes([newton[-1], descent[-1]])
-    newton.append(newton[-1] - first[0] / second[0])
-    descent.append(descent[-1] - 0.01 * first[1])
-for step in range(8):
-    print(f"{step}: Newton {newton[step]:.9f}, rate 0.01 {descent[step]:.5f}")
+newton = [4.0]
+for _ in range(6):
+    first, second = slopes(newton[-1])
+    newton.append(newton[-1] - first / second)
+print(np.round(newton, 6))
 
 # %% [markdown]
-#     0: Newton 4.000000000, rate 0.01 4.00000
-#     1: Newton 3.066666667, rate 0.01 2.88000
-#     2: Newton 2.533806147, rate 0.01 2.67098
-#     3: Newton 2.301941349, rate 0.01 2.55085
-#     4: Newton 2.252242811, rate 0.01 2.47255
-#     5: Newton 2.250004458, rate 0.01 2.41812
-#     6: Newton 2.250000000, rate 0.01 2.37880
-#     7: Newton 2.250000000, rate 0.01 2.34965
+#     [4.       3.066667 2.533806 2.301941 2.252243 2.250004 2.25    ]
 #
-# Near the valley each of Newton's steps doubles the number of right digits. A
-# fixed rate cannot keep up: 0.05 would be right down there, but from 4 it
-# leaps to -1.6, across the valley. (Newton has a weakness too. Where $f''$ is
-# negative, it climbs.)
+# Near the valley each step doubles the number of right digits.
 #
 # Why is AlexNet not trained like that? It has 60,965,224 knobs, and each slope
-# changes with each knob: 3,700,000,000,000,000 slopes of slopes. But one can
-# have what they say about a *single direction* $d$, for the price of a second
-# walk back: the gradient of $sum(g * d)$, where $g$ is the gradient. You have
-# used that already. It is what the checker does at second order, and it is
-# what Pearlmutter's paper is about.
+# changes with each knob: 3,700,000,000,000,000 slopes of slopes. But what they
+# say about a *single direction* $d$ costs no more than a second walk back: the
+# gradient of $sum(g * d)$, where $g$ is the gradient. You have used that
+# already: it is what the checker does at second order, and what Pearlmutter's
+# paper is about.
 
 # %%
 import matplotlib.pyplot as plt
 
-figure = plt.figure(figsize=(11, 4.2), layout="constrained")
-left, right = figure.subplots(1, 2)
+figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
 places = np.linspace(-0.6, 4.0, 200)
-first, second = slopes(places)
-curves = {"f": f(Tensor(places)).data, "f '": first, "f ''": second}
-for (label, curve), colour in zip(curves.items(), ("black", "C0", "C2")):
-    left.plot(places, curve, color=colour, label=label)
-left.plot(newton[:4], f(Tensor(newton[:4])).data, "o", color="tab:orange")
-for step, place in enumerate(newton[:4]):
-    left.text(place + 0.08, f(Tensor(place)).data - 6, f"{step}")
-left.axhline(0, color="lightgrey", zorder=0)
-left.axvline(2.25, color="lightgrey", zorder=0)
-left.set(ylim=(-20, 75), xlabel="x", title="Slopes, and Newton's first steps")
-left.legend(frameon=False, loc="upper left")
-for name, path, colour in (
-    ("rate 0.01", descent, "tab:blue"),
-    ("Newton", newton, "tab:orange"),
-):
-    distance = np.abs(np.array(path) - 2.25)
-    distance[distance < 1e-16] = np.nan
-    right.semilogy(distance, "o-", ms=4, color=colour, label=name)
-right.set(xlabel="step", ylabel="distance from the valley")
-right.set(title="Which way, and how far")
-right.legend(frameon=False, loc="center right")
-for axes in (left, right):
-    axes.spines[["top", "right"]].set_visible(False)
+curves = f(Tensor(places)).data, *slopes(places)
+for label, curve in zip(("f", "f '", "f ''"), curves):
+    axes.plot(places, curve, label=label)
+axes.plot(newton, f(Tensor(newton)).data, "ko", label="Newton's steps")
+axes.axhline(0, color="lightgrey", zorder=0)
+axes.set(ylim=(-20, 75), xlabel="x", title="A slope, and the slope of it")
+axes.legend(frameon=False, loc="upper left")
 figure.savefig("06_arrays.png", dpi=120)
 plt.show()
 
@@ -567,10 +538,8 @@ plt.show()
 # on a GPU, and a Python float becomes float32. Besides `grad` there is a
 # method `backward`, which adds to the `.grad` of the leaves as in lesson 3.
 # `grad` complains about an input on which the output does not depend, where
-# yours says 0. An operation whose `backward` needs only the shapes of its
-# inputs says so with `keeps_inputs`, and their memory is let go. And the
-# numbers in a Tensor cannot be changed in place, since some `backward` may
-# still need them.
+# yours says 0. And the numbers in a Tensor cannot be changed in place, since
+# some `backward` may still need them.
 #
 # **The next lesson** takes the arrays to another machine. The same `forward`
 # shall run on a CPU and on a GPU, and the trick is one line long.

@@ -83,9 +83,8 @@ print("the paper's first layer:", places(224, 11, 4), "or", places(227, 11, 4))
 # $y[n, i, j, o] = sum of x[n, i s + a, j s + b, c] * weight[a, b, c, o]$
 #
 # over $a$, $b$ and $c$, with $s$ the stride. Each place of the window, each
-# filter: cut out the window, multiply, sum. (The mathematicians'
-# *convolution* turns the filter by 180 degrees first. The networks of this
-# field do not, and since the weights are learned, nothing is lost.)
+# filter: cut out the window, multiply, sum. (Mathematicians turn the filter by
+# 180 degrees first. Where it is learned, that makes no difference.)
 
 
 # %%
@@ -119,10 +118,10 @@ print(found[0, :, :, 0].astype(int))
 #      [  0   9   0   0  -9]]
 #
 # Now a photograph: a horse, one of the 6,000 images that come with minidl.
-# (They are a tenth of CIFAR-10, small photographs of ten classes.) Two filters
-# of 3 x 3, one for edges that run up and down and one for those that run
-# across; each takes the mean of the three colours. Bright in the result means:
-# it gets brighter to the right (or downwards). Dark: it gets darker.
+# (They are a tenth of CIFAR-10, small photographs of ten classes.) A filter of
+# 3 x 3 for edges that run up and down, and the same, turned, for those that
+# run across; each takes the mean of the three colours. Bright in the result
+# means: it gets brighter to the right (or downwards). Dark: it gets darker.
 
 # %%
 import matplotlib.pyplot as plt
@@ -142,34 +141,25 @@ pair = np.stack([pair, pair, pair], axis=2) / 3  # (3, 3, 3, 2): three colours
 edges = convolve_by_loops(horse, pair, 1)
 print("from", horse.shape, "to", edges.shape)
 
-figure = plt.figure(figsize=(11, 3.2), layout="constrained")
-panels = figure.subplots(1, 4)
+figure, panels = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
 panels[0].imshow(horse[0])
-panels[0].set_title("32 x 32 pixels")
-length = np.sqrt((edges[0] ** 2).sum(axis=-1))
-for panel, title, shown, low in (
-    (panels[1], "up and down", edges[0, :, :, 0], -2),
-    (panels[2], "across", edges[0, :, :, 1], -2),
-    (panels[3], "both: the length of the two", length, 0),
-):
-    panel.imshow(shown, cmap="gray", vmin=low, vmax=2)
+panels[1].imshow(edges[0, :, :, 0], cmap="gray")
+panels[2].imshow(edges[0, :, :, 1], cmap="gray")
+for panel, title in zip(panels, ("32 x 32 pixels", "up and down", "across")):
     panel.set_title(title)
-for panel in panels:
     panel.axis("off")
 figure.savefig("10_edges.png", dpi=120)
 plt.show()
 
 # %% [markdown]
 # Nobody told these two filters what a horse is, and yet its outline is there.
-# (Nobody chose the filters of AlexNet: they are learned. Figure 3 of the paper
-# shows those of the first layer. One half learned edges and stripes in many
-# directions, and the other half colours.)
+# (Nobody chose the filters of AlexNet: they are learned.)
 #
 # ## How long does it take?
 #
-# The first layer of AlexNet, with 96 filters of 11 x 11 x 3 and stride 4. To
-# save time only a strip of the picture, 27 rows of 227, which gives 5 of the
-# 55 rows of the result.
+# The first layer of AlexNet has 96 filters of 11 x 11 x 3, with stride 4. To
+# save time we take only a strip of the picture, 27 rows of 227, which gives 5
+# of the 55 rows of the result.
 
 # %%
 import time
@@ -186,17 +176,15 @@ print(f"strip: {loops:.2f} s, so the whole picture: {11 * loops:.1f} s")
 
 # %% [markdown]
 # More than a second for one picture, where this was written. The training of
-# 2012 showed 1.2 million pictures 90 times. At one second each that is 108
-# million seconds, well over three years, for the first layer alone and without
-# its way back.
+# 2012 showed 1.2 million pictures 90 times: at one second each that is well
+# over three years, for the first layer alone and without its way back.
 #
 # ## The same numbers, put in another order
 #
 # Where does the time go? Not into the 105 million multiplications, but into
-# 290,400 turns of a Python loop, each with a little work. In lesson 6 you had
-# an operation that does much work in one go, the matrix product. And look at
-# what a window does: it multiplies 363 pixels with 363 weights and sums. That
-# is the product of a row with a column.
+# 290,400 turns of a Python loop, each with a little work. The matrix product
+# does much work in one go. And look at what a window does: it multiplies 363
+# pixels with 363 weights and sums. That is the product of a row with a column.
 #
 # So write each window as one row, all rows below each other: the *patch
 # matrix* $P$. Write each filter as a column: the matrix $W$. Then all windows
@@ -216,16 +204,15 @@ print(f"strip: {loops:.2f} s, so the whole picture: {11 * loops:.1f} s")
 # in the window, column in the window, channel. It is the order in which the
 # numbers of `weight[..., o]` lie.
 #
-# $P$ can be filled place by place; with 55 x 55 places that is 3,025 small
-# copies. Or look at a *column* of $P$: the first holds 0 1 2 4 5 6, what the
-# upper left corner of the window meets on its way. That is the picture itself,
-# without its last row and column! The second column is the picture without its
-# first column and last row. In general the position $(a, b)$ of the window
-# meets the rows $a$, $a + s$, $a + 2 s$ ... and the columns $b$, $b + s$,
-# $b + 2 s$ ..., as many as there are places, and no more: one slice,
+# $P$ can be filled place by place, or column by column. Look at the first
+# *column* of $P$: it holds 0 1 2 4 5 6, what the upper left corner of the
+# window meets on its way. That is the picture itself, without its last row and
+# column! In general the position $(a, b)$ of the window meets the rows $a$,
+# $a + s$, $a + 2 s$ ... and the columns $b$, $b + s$, $b + 2 s$ ..., as many
+# as there are places, and no more: one slice,
 # `x[:, start:stop:stride, start:stop:stride]`, for all places and all images
-# at once. In the first layer that is 121 copies. Choose the way you like.
-# (`slice(2, 10, 4)` is what Python makes of `2:10:4`; it can have a name.)
+# at once. (`slice(2, 10, 4)` is what Python makes of `2:10:4`; it can have a
+# name.)
 
 
 # %%
@@ -284,10 +271,9 @@ print(f"in {at_once:.4f} s, {loops / at_once:.0f} times as fast")
 #
 # A pixel stands in as many rows of $P$ as there are windows that cover it. In
 # the first layer $P$ has 55 * 55 * 363 numbers, 7.1 times as many as the
-# picture. In the second, with windows of 5 x 5 and stride 1, it is 19 times
-# as many. In float32, 4 bytes a number, that is 0.9 GB for 128 images, and
-# the two cards of 2012 had 3 GB each, for everything. minidl makes $P$ in
-# pieces, a few images at a time, and forgets each one when it is multiplied.
+# picture; in the second it is 0.9 GB for 128 images, and the two cards of 2012
+# had 3 GB each, for everything. minidl makes $P$ in pieces, a few images at a
+# time, and forgets each one when it is multiplied (lesson 21).
 #
 # ## The way back
 #
@@ -295,15 +281,14 @@ print(f"in {at_once:.4f} s, {loops / at_once:.0f} times as fast")
 # array `columns` of the shape of $P$. What are the slopes of the pixels?
 #
 # `im2col` only copies. A pixel that was copied into four rows has four ways
-# to the result, and the slopes of all four add up. It is what `sum_to` is to
-# broadcasting (lesson 5) and what a repeated index asks for (lesson 6). Here:
+# to the result, and the slopes of all four add up, as `sum_to` adds up what
+# was broadcast (lesson 5). So
 # **every patch is added back to where it was cut out**. This is *col2im*.
 #
 # Put differently, `im2col` is a matrix of zeros and ones: $P = M x$, with the
 # pixels in a long column $x$, and all of $P$ in another. Each row of $M$ has a
 # single 1, at the pixel that is copied. The slopes go back through its
-# transpose, $M^T$. Nobody stores $M$: in the first layer it would have 170
-# billion entries. (The last picture shows a small one.)
+# transpose, $M^T$. (Nobody stores $M$. The last picture shows a small one.)
 #
 # Now write `col2im`. It is your `im2col` read from right to left: the same
 # slices, but the picture receives.
@@ -338,9 +323,8 @@ print(col2im(ones, (1, 3, 3, 1), 2, 1)[0, :, :, 0].astype(int))
 #      [1 2 1]]
 #
 # A 1 for every place in the windows: the corner pixel stands in one window,
-# the middle one in all four. So `col2im` does *not* undo `im2col`: to get the
-# picture back one would have to divide by these numbers. It is the transpose,
-# not the inverse, and slopes want the transpose.
+# the middle one in all four. So `col2im` does *not* undo `im2col`. It is the
+# transpose, not the inverse, and slopes want the transpose.
 #
 # ### A test that leaves no way out
 #
@@ -365,48 +349,36 @@ for kernel, stride in ((2, 1), (3, 2), (5, 3)):
     print(f"window {kernel}, stride {stride}: {here:.6f} = {there:.6f}")
 
 # %% [markdown]
-# And this is what it all looks like: windows of 8 x 8 pixels, stride 6, on the
+# And this is what it looks like: windows of 8 x 8 pixels, stride 6, on the
 # horse. Each of the 25 windows is one row of the patch matrix, 64 pixels long.
+# Beside them $M$, for a picture of 3 x 3 and a window of 2 x 2.
 
 # %%
 kernel, stride = 8, 6
 patches = im2col(horse, kernel, stride)  # (1, 5, 5, 192)
-cover = col2im(np.ones_like(patches), horse.shape, kernel, stride)
 units = np.eye(9).reshape(9, 3, 3, 1)  # nine pictures with a single 1
 
-figure = plt.figure(figsize=(11, 6.6), layout="constrained")
-top, bottom = figure.subfigures(2, 1)
-photo, rows = top.subplots(1, 2, width_ratios=(1, 2.4))
+figure = plt.figure(figsize=(12, 3.8), layout="constrained")
+photo, rows, small = figure.subplots(1, 3, width_ratios=(1, 1.8, 0.7))
 photo.imshow(horse[0])
 photo.set_title("three of the 25 windows")
 rows.imshow(patches.reshape(25, 64, 3), aspect="auto")
-rows.set(title="the patch matrix", xlabel="position in the window")
+rows.set(title="the patch matrix P", xlabel="position in the window")
 rows.set(ylabel="place of the window", yticks=(0, 12, 24))
-rows.set_xticks(range(0, 64, 8))
 for place, colour in ((7, "tab:red"), (12, "gold"), (21, "cyan")):
     i, j = divmod(place, 5)
     look = {"fill": False, "edgecolor": colour, "linewidth": 2}
     corner = (j * stride - 0.5, i * stride - 0.5)
     photo.add_patch(plt.Rectangle(corner, kernel, kernel, **look))
     rows.add_patch(plt.Rectangle((-0.4, place - 0.5), 63.8, 1, **look))
-small, counts, back = bottom.subplots(1, 3)
 small.imshow(im2col(units, 2, 1).reshape(9, 16).T, cmap="gray_r")
-small.set(title="M: im2col as a matrix (3 x 3, window 2)")
-small.set(xlabel="pixel", ylabel="element of P", xticks=range(0, 9, 2))
-shown = counts.imshow(cover[0, :, :, 0], cmap="viridis")
-counts.set_title("how many windows cover a pixel")
-bottom.colorbar(shown, ax=counts, ticks=(1, 2, 4))
-back.imshow(col2im(patches, horse.shape, kernel, stride)[0] / 4)
-back.set_title("col2im(im2col(horse)) / 4")
-for panel in (photo, counts, back):
-    panel.axis("off")
+small.set(title="M", xlabel="pixel", ylabel="element of P", xticks=(0, 4, 8))
 figure.savefig("10_im2col.png", dpi=120)
 plt.show()
 
 # %% [markdown]
 # The red and the yellow window share two rows of pixels: the last 16 in the
-# red row of $P$ are the first 16 in the yellow one. Where windows overlap, the
-# horse comes back brighter.
+# red row of $P$ are the first 16 in the yellow one.
 #
 # ## What you can now do
 #

@@ -50,13 +50,12 @@ print("227 pixels:", missing_pixels(227, 11, 4), "missing")
 #
 # So 227 is another way out, and Caffe's AlexNet took it: its pictures are 227
 # x 227. A third one, a border of 2 on all sides of 224, is in the one-tower
-# AlexNet of 2014, the one that torchvision has. All are called AlexNet. You
-# will try them below, when there is a convolution that can do all that.
+# AlexNet of 2014, the one that torchvision has. You will try them below.
 #
 # ## Backwards, by hand
 #
-# Here is lesson 10 in short. A convolution is $y = P W$: the patches as rows,
-# the filters as columns.
+# Here is lesson 10 as it was; go on below it. A convolution is $y = P W$: the
+# patches as rows, the filters as columns.
 
 # %%
 import numpy as np
@@ -163,8 +162,7 @@ print(input_gradient(dy, stamp, picture.shape, 1)[0, :, :, 0].astype(int))
 #      [ 3 14 20]
 #      [ 0 30 40]]
 #
-# There are the two stamps, and the 14 where they overlap. (And the slope of a
-# bias, one for each filter, is the plain sum of its `dy`.) So the way back is
+# There are the two stamps, and the 14 where they overlap. So the way back is
 # two matrix products of the size of the one forward, and a training step costs
 # about three times what the way forward alone costs.
 #
@@ -248,7 +246,7 @@ print("second derivatives:", bool(report))
 # the second. A filter then has half as many weights: `weight.shape[2]` is the
 # number of channels in *one* tower.
 #
-# Put it together:
+# So it is done in three steps:
 #
 # 1. zeros around $x$, by the axes image, row, column, channel;
 # 2. for each tower its channels of `x` and its filters of `weight` (their last
@@ -303,135 +301,50 @@ for name, size, padding in (
 #     torchvision          224 -> 55
 #
 # For the weights it makes no difference: a filter has 11 * 11 * 3, however
-# large the picture is. (torchvision's network has 64 of them and not 96.)
-# Groups do make one. In the second layer a filter has 5 * 5 * 48 weights,
-# which makes 307,200 for all 256; with one tower it would have 5 * 5 * 96,
-# twice as many. (The paper says that two towers lowered the *top-1 error*, the
-# share of images whose most probable class is wrong, by 1.7 %, against one
-# tower with half as many filters.)
+# large the picture is. Groups do make one. In the second layer a filter has
+# 5 * 5 * 48 weights, which makes 307,200 for all 256; with one tower it would
+# have 5 * 5 * 96, twice as many.
 #
-# Here are the last windows, at the right end of the picture:
+# ## From the edges back to the horse
+#
+# Your work is done. Here is an experiment to run and to look at. Lesson 10
+# made edges out of a horse. Say we know the two filters and the edges, and
+# nothing else: what was the picture? Begin with zeros and go downhill, with
+# the squared distance of the edges as the loss. The *pixels* are the knobs
+# here, and what takes the slopes to them is your `Im2col.backward`.
 
 # %%
 import matplotlib.pyplot as plt
 
-figure = plt.figure(figsize=(9, 3), layout="constrained")
-axes = figure.subplots()
-for line, (name, size, before, after, count) in enumerate(
-    (
-        ("the paper's words: 54", 224, 0, 0, 54),
-        ("program of 2012: 55", 224, 0, 3, 55),
-        ("Caffe: 55", 227, 0, 0, 55),
-        ("torchvision: 55", 224, 2, 2, 55),
-    )
-):
-    axes.barh(line, size - 190, left=190, color="lightgrey", height=0.8)
-    axes.barh(line, after, left=size, color="tab:orange", height=0.8)
-    for k in range(3):
-        begin = (count - 1 - k) * 4 - before
-        at = line + (k - 1) * 0.22
-        ends = (begin, begin + 11)
-        axes.plot(ends, (at, at), "tab:blue", lw=3, solid_capstyle="butt")
-    axes.text(191, line, name, va="center")
-axes.set(xlim=(190, 228), ylim=(3.5, -0.5), yticks=(), xlabel="pixel")
-axes.set_title("picture (grey), zeros (orange), the last three windows (blue)")
-axes.set_xticks(range(192, 229, 4))
-figure.savefig("11_sizes.png", dpi=120)
-plt.show()
-
-# %% [markdown]
-# ## What a gradient can find out
-#
-# Your work is done. Here are two experiments with photographs, to run and to
-# look at. In the first we know the pictures and their edges, as lesson 10
-# found them, but not the filter that did it. Begin with a filter of zeros and
-# go downhill: 1,000 steps, with the mean squared distance as the loss.
-
-# %%
 from minidl.data import EmbeddedCIFAR10
 
-
-def grey_photographs(numbers):
-    """(N, 32, 32, 1): training images without colour, from 0 to 1."""
-    images = EmbeddedCIFAR10().images[numbers] / 255.0
-    return images.mean(axis=3, keepdims=True)
-
-
-def descend(knob, loss_of_knob, rate, steps):
-    """Plain steps downhill: the values of the knob before each, and after."""
-    values = [knob.numpy()]
-    for _ in range(steps):
-        slope = grad(loss_of_knob(), knob)
-        knob.data = knob.data - rate * slope.data
-        values.append(knob.numpy())
-    return values
-
-
-photographs = grey_photographs(range(16))
-known = Tensor(photographs - photographs.mean())
+horse = EmbeddedCIFAR10().images[68:69].mean(axis=3, keepdims=True) / 255
 upright = np.array([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
-secret = Tensor(upright.reshape(3, 3, 1, 1))
-no_bias = Tensor(np.zeros(1))
-wanted = conv2d(known, secret, no_bias, padding=1)
-guess = Tensor(np.zeros((3, 3, 1, 1)), requires_grad=True)
-
-
-def filter_loss():
-    distance = conv2d(known, guess, no_bias, padding=1) - wanted
-    return (distance**2).mean()
-
-
-filters_seen = descend(guess, filter_loss, rate=2.0, steps=1000)
-for step in (0, 10, 100, 1000):
-    middle = filters_seen[step][1, :, 0, 0].round(1) + 0.0
-    print(f"step {step}, the middle row:", middle)
-
-# %% [markdown]
-#     step 0, the middle row: [0. 0. 0.]
-#     step 10, the middle row: [-1.  0.  1.]
-#     step 100, the middle row: [-1.7  0.   1.7]
-#     step 1000, the middle row: [-2.  0.  2.]
-#
-# The slopes have found the filter. Now the other way round: we know both
-# filters of lesson 10 and the edges that they found in one picture, and
-# nothing else. What was the picture? Here the *pixels* are the knobs, and what
-# takes the slopes to them is your `Im2col.backward`.
-
-# %%
-horse = grey_photographs([68])
 pair = Tensor(np.stack([upright, upright.T], axis=-1).reshape(3, 3, 1, 2))
+no_bias = Tensor(np.zeros(2))
 edges = conv2d(Tensor(horse), pair, no_bias, padding=1)
+
 canvas = Tensor(np.zeros_like(horse), requires_grad=True)
+seen = {"what is known": edges.numpy()[0, :, :, 0]}
+for step in range(1, 501):
+    distance = conv2d(canvas, pair, no_bias, padding=1) - edges
+    slope = grad((distance**2).sum(), canvas)
+    canvas.data = canvas.data - 0.015 * slope.data
+    if step in (1, 10, 30, 100, 500):
+        seen[f"step {step}"] = canvas.numpy()[0, :, :, 0]
 
-
-def canvas_loss():
-    return ((conv2d(canvas, pair, no_bias, padding=1) - edges) ** 2).sum()
-
-
-pictures_seen = descend(canvas, canvas_loss, rate=0.015, steps=500)
-
-figure = plt.figure(figsize=(11, 4.4), layout="constrained")
-above, below = figure.subplots(2, 6)
-for axes, step in zip(above, (0, 1, 10, 100, 1000)):
-    axes.imshow(filters_seen[step][:, :, 0, 0], "gray", vmin=-2, vmax=2)
-    axes.set_title(f"filter, step {step}")
-above[5].imshow(upright, "gray", vmin=-2, vmax=2)
-above[5].set_title("the secret filter")
-below[0].imshow(edges.numpy()[0, :, :, 0], "gray", vmin=-2, vmax=2)
-below[0].set_title("what is known")
-for axes, step in zip(below[1:], (1, 10, 30, 100, 500)):
-    axes.imshow(pictures_seen[step][0, :, :, 0], "gray")
-    axes.set_title(f"pixels, step {step}")
-for axes in (*above, *below):
+figure, panels = plt.subplots(1, 6, figsize=(11, 2.3), layout="constrained")
+for axes, (title, picture) in zip(panels, seen.items()):
+    axes.imshow(picture, cmap="gray")
+    axes.set_title(title)
     axes.axis("off")
 figure.savefig("11_learned.png", dpi=120)
 plt.show()
 
 # %% [markdown]
-# Above, the filter becomes what it should be. Below, on the left, is one of
-# the two edge pictures, and from them comes the horse. The stripes go last:
-# both filters are blind to stripes that change from pixel to pixel, and only
-# the border of zeros gives them away.
+# On the left is one of the two edge pictures, and from them comes the horse.
+# The stripes go last: both filters are blind to stripes that change from pixel
+# to pixel, and only the border of zeros gives them away.
 #
 # ## What you can now do
 #
@@ -444,9 +357,7 @@ plt.show()
 # and `WeightGradient`; the slopes of each of the three are the other two. Then
 # `conv2d_plain`, `weight_gradient_plain` and `input_gradient_plain` in
 # `minidl/kernels/convolution.py`: your three lines, and below them the same in
-# pieces that fit into a cache. One surprise is there: with stride 1 the slopes
-# of the picture are themselves a convolution, of `dy` with the filters turned
-# by 180 degrees. (Look at the stamps again.)
+# pieces that fit into a cache.
 #
 # **The next lesson** puts convolutions together with pooling, and LeNet reads
 # digits.

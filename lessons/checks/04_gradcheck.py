@@ -127,7 +127,7 @@ def check_kinks_are_found(lesson):
         if not _at(lesson, forward, value, dy):
             raise Wrong(
                 f"is_kink says False for {name}, where the two sides differ however small the step.\n"
-                "Is the gap without its sign, and larger than three quarters (not the whole) of the gap before?"
+                "Is the gap with half the step compared with three quarters (not the whole) of the other?"
             )
 
 
@@ -353,12 +353,9 @@ HINTS = {
         "    size = np.minimum(np.abs(a), ...)\n    return np.abs(...) <= atol + ...",
     ),
     "is_kink": (
-        "`both_sides` gives two slopes; call it twice, with eps and with eps / 2, and compare the two gaps.",
-        "gap = |right - left|; a kink when gap(eps / 2) > 0.75 gap(eps) and gap(eps / 2) > 0.0001",
-        "    left, right = both_sides(forward, x, dy, index, eps)\n"
-        "    nearer_left, nearer_right = both_sides(..., eps / 2)\n"
-        "    gap, nearer_gap = abs(right - left), ...\n"
-        "    return nearer_gap > 0.75 * gap and ...",
+        "Call `gap` twice, with eps and with eps / 2. At a kink the second is about as large as the first.",
+        "a kink when gap(eps / 2) > 0.75 gap(eps) and gap(eps / 2) > 0.0001",
+        "    whole = gap(forward, x, dy, index, eps)\n    half = gap(..., eps / 2)\n    return bool(half > 0.75 * whole and ...)",
     ),
     "along": (
         "What backward says: dx, each element times its speed, summed. What is measured: the central difference, with all elements moved.",
@@ -382,7 +379,7 @@ MEASURE = """\
         result[index] = (dy * difference).sum() / (2 * eps)
 """
 CLOSE = "    return np.abs(a - b) <= atol + rtol * size\n"
-KINK = "    return bool(nearer_gap > max(0.75 * gap, 1e-4))\n"
+KINK = "    return bool(half > max(0.75 * whole, 1e-4))\n"
 DRAW = "    dy = rng.standard_normal(np.shape(y))\n    if x.size <= 100:\n"
 
 MUTANTS = [
@@ -423,17 +420,17 @@ MUTANTS = [
         "the larger", "np.minimum(np.abs(a), np.abs(b))", "np.maximum(np.abs(a), np.abs(b))", "the larger of the two is infinite"
     ),
     Mutant(
-        "no sign taken off",
-        "abs(right - left), abs(nearer_right - nearer_left)",
-        "right - left, nearer_right - nearer_left",
-        "Is the gap without its sign",
+        "the whole of it",
+        KINK,
+        KINK.replace("0.75", "1.1"),
+        "Is the gap with half the step compared with three quarters",
     ),
-    Mutant("not halved", KINK, "    return bool(nearer_gap > 1e-4)\n", "gap with half the step is not compared"),
+    Mutant("not halved", KINK, "    return bool(half > 1e-4)\n", "gap with half the step is not compared"),
     Mutant("half of it", KINK, KINK.replace("0.75", "0.5"), "three quarters leaves some room"),
     Mutant(
         "rounding is a kink",
         KINK,
-        "    return bool(nearer_gap > 0.75 * gap)\n",
+        "    return bool(half > 0.75 * whole)\n",
         "a straight line: what differs there is rounding",
     ),
     Mutant("dx summed", "(backward(x, dy) * direction).sum()", "backward(x, dy).sum()", "the direction is missing"),

@@ -186,7 +186,7 @@ def _reference(run):
     return arrays, {"epoch": run.epoch, "step": run.step, "random": run.rng.bit_generator.state}
 
 
-def check_state(lesson):
+def check_state(lesson, device):
     """Run.state: everything is in it"""
     run = _run(lesson, steps=4)
     arrays, facts = run.state()
@@ -241,32 +241,8 @@ def check_state_at_once(lesson):
         same(f"{name!r} in state() before the first step", arrays[name], array, 0, 0)
 
 
-def check_restored(lesson, device):
-    """Run.restore: brings everything back"""
-    for steps in (2, 4):
-        run = _run(lesson, steps=steps)
-        arrays, facts = _reference(run)
-        other = _run(lesson, seed=5, steps=1)
-        fresh = {name: array for _, part in _parts(other) for name, array in part.items()}
-        given = {name: array.copy() for name, array in arrays.items()}
-        other.restore(given, json.loads(json.dumps(facts)))
-        for part, expected in _parts(run):
-            got = dict(dict(_parts(other))[part])
-            for name, array in expected.items():
-                if name not in got:
-                    raise Wrong(f"After restore() {part} is not there: no {name!r}. {CONSEQUENCES[part]}")
-                mistakes = {f"{part}: not brought back, it is what the new run had. {CONSEQUENCES[part]}": fresh[name]}
-                same(f"{name!r} after restore()", got[name], array, 0, 0, mistakes=mistakes)
-        for name, value in (("epoch", run.epoch), ("step", run.step)):
-            mistakes = {f"not brought back. {CONSEQUENCES[name]}": {"epoch": 0, "step": 1}[name]}
-            same(f"the {name} after restore()", getattr(other, name), value, mistakes=mistakes)
-        is_a("rng after restore()", other.rng, np.random.Generator)
-        if other.rng.bit_generator.state != run.rng.bit_generator.state:
-            raise Wrong(f"After restore() the random numbers to come are others. {CONSEQUENCES['random']}")
-
-
 def check_killed_at_every_step(lesson):
-    """Run.restore: stopped after any step, it ends the same to the last bit"""
+    """Run.state: stopped after any step and restored, it ends the same to the last bit"""
     total = 8
     whole = _run(lesson, steps=total)
     with tempfile.TemporaryDirectory() as folder:
@@ -385,15 +361,6 @@ HINTS = {
         '        facts["epoch"], facts["step"] = ...\n'
         '        facts["random"] = ...',
     ),
-    "Run.restore": (
-        "The lines of `state`, each the other way round.",
-        "load_state_dict of the model and of the optimizer, with under(prefix, arrays); order, epoch and step; rng.bit_generator.state.",
-        '        self.model.load_state_dict(under("model.", arrays))\n'
-        "        self.optimizer.load_state_dict(under(...))\n"
-        '        self.order = arrays["order"]\n'
-        "        self.epoch, self.step = ...\n"
-        "        self.rng.bit_generator.state = ...",
-    ),
     "ten_crops": (
         "Each of the five is a slice of all images at once. The axis that goes from left to right is the third, W.",
         "five = images[:, y : y + size, x : x + size] for (y, x) in places; mirrored: piece[:, :, ::-1]; np.stack of all ten along axis 1.",
@@ -418,11 +385,6 @@ VELOCITY = """\
         for name, array in self.optimizer.state_dict().items():
             arrays["optimizer." + name] = array
 """
-WEIGHTS = """\
-        for name, array in self.model.state_dict().items():
-            arrays["model." + name] = array
-"""
-BACK = 'self.optimizer.load_state_dict(under("optimizer.", arrays))'
 AVERAGE = """\
     probabilities = F.softmax(Tensor(logits)).numpy()
     return probabilities.reshape(-1, crops, logits.shape[1]).mean(axis=1)
@@ -451,17 +413,6 @@ MUTANTS = [
     ),
     Mutant("no random state", '        facts["random"] = self.rng.bit_generator.state\n', "", "lacks the fact 'random'"),
     Mutant("a seed", 'facts["random"] = self.rng.bit_generator.state', 'facts["random"] = 0', "where the random numbers began"),
-    Mutant("velocity not restored", BACK, "pass", "the velocity is not there|the velocity: not brought back"),
-    Mutant("order not restored", 'self.order = arrays["order"]', "pass", "the order of this epoch: not brought back"),
-    Mutant(
-        "step not restored",
-        'self.epoch, self.step = facts["epoch"], facts["step"]',
-        'self.epoch = facts["epoch"]',
-        "Without it the epoch begins again",
-    ),
-    Mutant(
-        "random state not restored", 'self.rng.bit_generator.state = facts["random"]', "pass", "random numbers to come are others"
-    ),
     Mutant("upside down", "[piece[:, :, ::-1] for", "[piece[:, ::-1] for", "top to bottom"),
     Mutant("not mirrored", "[piece[:, :, ::-1] for", "[piece for", "are not mirrored"),
     Mutant("the ten first", "for piece in five], axis=1)", "for piece in five], axis=0)", "N comes first"),
