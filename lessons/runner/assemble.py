@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext, redirect_stdout
+from contextlib import ExitStack, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from typing import Any
 import minidl
 import minidl.functional as F
 from lessons.runner.course import COURSE
-from lessons.runner.examine import Printed, Watch, defined, explain
+from lessons.runner.examine import Printed, Watch, defined, explain, without_exit
 from lessons.runner.process import findings
 from lessons.runner.source import ENCODING
 from lessons.runner.terminal import wrapped
@@ -97,7 +98,18 @@ class Odd(Exception):
     """A part gave something that it should not; the message says which and what."""
 
 
-GIVE_TENSORS = {"conv2d", "max_pool2d", "relu", "local_response_norm", "dropout", "cross_entropy"}
+KEEP_SHAPE = {"relu", "local_response_norm", "dropout"}
+GIVE_TENSORS = {"conv2d", "max_pool2d", "cross_entropy", *KEEP_SHAPE}
+
+
+def _shape_after(name: str, x: Tensor, *arguments: Any, **named: Any) -> tuple[int, ...]:
+    """What the shape of an operation's result must be, by minidl's on the first image."""
+    if name in KEEP_SHAPE:
+        return x.shape
+    if name == "cross_entropy":
+        return ()
+    with minidl.no_grad():
+        return (len(x), *getattr(F, name)(x[:1], *arguments, **named).shape[1:])
 
 
 def _watched(name: str, operation: Callable[..., Any]) -> Callable[..., Tensor]:
@@ -107,6 +119,10 @@ def _watched(name: str, operation: Callable[..., Any]) -> Callable[..., Tensor]:
         y = operation(x, *arguments, **named)
         if not isinstance(y, Tensor):
             raise Odd(f"Your `{name}` gave {type(y).__name__} instead of a Tensor, for an input of shape {x.shape}.")
+        expected = _shape_after(name, x, *arguments, **named)
+        if y.shape != expected:
+            wanted = f"{expected}" if expected else "one number"
+            raise Odd(f"Your `{name}` gave shape {y.shape} instead of {wanted}, for an input of shape {x.shape}.")
         if y.dtype != x.dtype:
             raise Odd(f"Your `{name}` made {y.dtype} of {x.dtype}: everything behind it would be slower, and not the same.")
         if not bool(get_array_module(y.data).isfinite(y.data).all()):
@@ -184,7 +200,12 @@ def trained(modules: Mapping[str, Any], epochs: int, device: str, folder: Path) 
         """(sum of the losses, how many are right)."""
         watch.begin(STEP_SECONDS)
         model.train(learn)
-        with redirect_stdout(Printed()), nullcontext() if learn else minidl.no_grad():
+        with ExitStack() as around:
+            around.enter_context(redirect_stdout(Printed()))
+            around.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")  # what NaN comes from, `_watched` says
+            around.enter_context(without_exit())
+            around.enter_context(nullcontext() if learn else minidl.no_grad())
             logits = model(images)
             loss = cross_entropy(logits, labels)
             if learn:
@@ -240,9 +261,12 @@ def _look_at_gradients(model: nn.Module) -> None:
         raise Odd(f"No gradient has arrived at {', '.join(without)}: the `backward` of a part that comes later gives none.")
 
 
+_end = os._exit  # `without_exit` puts another in its place
+
+
 def _too_slow(words: str) -> None:
     print("\n" + wrapped(words), file=sys.__stdout__, flush=True)
-    os._exit(1)
+    _end(1)
 
 
 def in_words(error: BaseException, workbook: Workbook) -> str:

@@ -324,7 +324,9 @@ def assemble(workbook: Workbook, epochs: int, device: str) -> int:
     try:
         for line in assembly.trained(modules, epochs, device, workbook.folder):
             print(line, flush=True)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, and whatever a learner derives from BaseException
         print(wrapped(assembly.in_words(error, workbook)))
         return 1
     pictures = [workbook.folder / f"alexnet_{name}.png" for name in ("curves", "kernels")]

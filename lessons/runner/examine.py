@@ -10,6 +10,7 @@ that knows it, not by some line of the lesson that uses the wrong function.
 from __future__ import annotations
 
 import ast
+import faulthandler
 import io
 import json
 import os
@@ -19,8 +20,8 @@ import threading
 import time
 import types
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from lessons.runner import source
 
 PARTS, WHOLE = "what your file defines", "your file, from top to bottom"
 FILE_FACTOR = 6  # these two may take so many times as long as a check; the first import of Matplotlib is slow
+LATE = 2.0  # seconds after which a step that should have been stopped is stopped by force
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Answers:
         raise Wrong("\n".join([f"There is no `{name}` in your file; was it renamed or deleted?", *self.__stopped[:1]]))
 
 
+def time_for(title: str, seconds: float) -> float:
+    """What the step `title` may take, where a check may take `seconds`."""
+    return (FILE_FACTOR if title in (PARTS, WHOLE) else 1) * seconds
+
+
 def check_functions(checks: types.ModuleType) -> list[Callable[..., None]]:
     """The checks of a lesson, in the order in which they are written."""
     return [f for name, f in vars(checks).items() if name.startswith("check_")]
@@ -88,6 +95,7 @@ def examine(
     yield Event("begin", PARTS)
     module, raised = defined(text, path, keep={hole.partition(".")[0] for hole in checks.HINTS})
     answers = Answers(vars(module), ["Your file stops here:\n" + explain(error, path, lines) for error in raised])
+    twice = source.defined_twice(tree)
     kinds = set()
     for check in check_functions(checks):
         for device in devices if "device" in signature(check).parameters else ("",):
@@ -97,6 +105,10 @@ def examine(
                 continue
             yield Event("begin", title)
             event = _check(check, device, title, answers, path, lines)
+            if event.kind == "wrong" and event.hole in twice:
+                numbers = " and ".join(map(str, twice[event.hole]))
+                note = f"`{event.hole}` is defined more than once, at lines {numbers}: the last one counts."
+                event = replace(event, text=f"{event.text}\n{note}")
             kinds.add(event.kind)
             yield event
     if whole and kinds <= {"ok"}:
@@ -202,7 +214,7 @@ def explain(error: BaseException, path: str, lines: list[str]) -> str:
     if frames:
         return f"{place(*frames[-1], lines)}\n{said}\n{_left_out(error, lines) or _meaning(error)}".strip()
     if isinstance(error, TypeError) and (called := re.search(r"(\w+)\(\) ", said)):  # it did not even begin
-        for number, line in enumerate(lines, 1):
+        for number, line in reversed(list(enumerate(lines, 1))):
             if re.match(rf"\s*def {called[1]}\b", line):
                 return f"{place(number, '<module>', lines)}\n{said}\n{_meaning(error)}"
     last = error.__traceback__
@@ -282,14 +294,51 @@ def _syntax(error: SyntaxError | ValueError, lines: list[str]) -> str:
         if 0 <= column < 70:
             parts.append("    " + " " * column + "^")
     parts.append(f"{type(error).__name__}: {error.msg}")
-    if isinstance(error, IndentationError):
+    if isinstance(error, TabError):
+        parts.append("It begins with a tab, and lines around it with spaces. Put four spaces in place of every tab.")
+    elif isinstance(error, IndentationError):
         parts.append("The spaces at its beginning do not fit. (A function, an `if` or a loop needs at least one line inside.)")
-    elif error.msg.startswith("invalid syntax"):
-        parts.append("Look for a missing bracket or colon, here or at the end of the line before.")
+    else:
+        parts += [words for beginning, words in _SYNTAX.items() if error.msg.startswith(beginning)]
     return "\n".join(parts)
 
 
+_SYNTAX = {
+    "invalid syntax": "Look for a missing bracket or colon, here or at the end of the line before.",
+    "invalid character": "It looks like one that Python knows, but is another: was it copied from a text? Type it anew.",
+    "unterminated string": "A quotation mark is missing.",
+    "unterminated triple-quoted": "Three quotation marks are missing somewhere, perhaps far above: look at every docstring.",
+}
+
+
 # The process
+
+
+def still_at_work(seconds: float, where: str) -> str:
+    """where: `place`, or "" when nobody knows."""
+    return f"Still at work after {seconds:g} s{where and f', at {where}'}\nA loop without end, or far more work than needed?"
+
+
+@contextmanager
+def without_exit() -> Iterator[None]:
+    """In here `os._exit`, which would end Python without a word, raises SystemExit, of which a line can be named."""
+
+    def exit_(status: int) -> None:
+        raise SystemExit(f"os._exit({status})")
+
+    own, os._exit = os._exit, exit_  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os._exit = own
+
+
+def place_in(dump: str, folder: Path) -> str:
+    """`place` of the innermost of the learner's lines in what `faulthandler` has written."""
+    for file, line, function in re.findall(r'^  File "(.+)", line (\d+) in (.+)$', dump, re.M):
+        if Path(file).parent == folder and Path(file).exists():
+            return place(int(line), function, Path(file).read_text(encoding=source.ENCODING, errors="replace").splitlines())
+    return ""
 
 
 class Watch(threading.Thread):
@@ -316,11 +365,11 @@ class Watch(threading.Thread):
         frame = sys._current_frames().get(self.main)
         while frame is not None and Path(frame.f_code.co_filename).parent != self.folder:
             frame = frame.f_back
-        where = "."
+        where = ""
         if frame is not None:
             lines = Path(frame.f_code.co_filename).read_text(encoding=source.ENCODING, errors="replace").splitlines()
-            where = f", at {place(frame.f_lineno, frame.f_code.co_name, lines)}"
-        self.too_slow(f"Still at work after {self.limit:g} s{where}\nA loop without end, or far more work than needed?")
+            where = place(frame.f_lineno, frame.f_code.co_name, lines)
+        self.too_slow(still_at_work(self.limit, where))
 
 
 def main() -> None:
@@ -346,23 +395,29 @@ def main() -> None:
         return
     checks = COURSE[int(number)].checks
     title = PARTS
+    end = os._exit
 
     def too_slow(words: str) -> None:
         send(Event("slow", title, words))
-        os._exit(0)
+        end(0)
 
     watch = Watch(too_slow, Path(path).parent)
     watch.start()
+    # Where Python's lock is never given up, or Python crashes, only this can still say at which line: see `process.py`.
+    faulthandler.enable()
     try:
-        for event in examine(text, path, checks, devices, whole=extent == "whole"):
-            if event.kind == "begin":
-                title = event.title
-                watch.begin((FILE_FACTOR if title in (PARTS, WHOLE) else 1) * float(seconds))
-            send(event)
+        with without_exit():
+            for event in examine(text, path, checks, devices, whole=extent == "whole"):
+                if event.kind == "begin":
+                    title = event.title
+                    limit = time_for(title, float(seconds))
+                    watch.begin(limit)
+                    faulthandler.dump_traceback_later(limit + LATE, exit=True)
+                send(event)
         send(Event("end"))
     except KeyboardInterrupt:
         pass
-    os._exit(0)  # whatever threads the learner has started
+    end(0)  # whatever threads the learner has started
 
 
 if __name__ == "__main__":

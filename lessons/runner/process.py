@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from lessons.runner.course import ROOT, Lesson
-from lessons.runner.examine import FILE_FACTOR, PARTS, WHOLE, Event
+from lessons.runner.examine import PARTS, Event, place_in, still_at_work, time_for
 
 SECONDS = 20.0  # that a check may take
 GRACE = 10.0  # for the process to start, and to say itself that something takes too long
@@ -47,7 +47,7 @@ def findings(
                     return
                 if event.kind == "begin":
                     title = event.title
-            yield Event("crashed", title, _end(process, errors))
+            yield _end(process, errors, title, time_for(title, seconds), path.parent)
         finally:
             process.kill()
             process.wait()
@@ -58,9 +58,9 @@ def findings(
 def _events(process: subprocess.Popen[bytes], seconds: float) -> Iterator[Event]:
     """Every event until the process ends, or until a step has taken its time and the process has not said so itself.
 
-    It cannot while a single call, such as `sum(range(10**12))`, keeps Python's lock.
+    It cannot where even `faulthandler` has been put out of action.
     """
-    limit = FILE_FACTOR * seconds + GRACE
+    limit = time_for(PARTS, seconds) + GRACE
     lines: queue.Queue[bytes | None] = queue.Queue()
 
     def read() -> None:
@@ -82,23 +82,29 @@ def _events(process: subprocess.Popen[bytes], seconds: float) -> Iterator[Event]
         except (ValueError, TypeError):  # printed by something that was imported before the events had their own way out
             continue
         if event.kind == "begin":
-            limit = (FILE_FACTOR if event.title in (PARTS, WHOLE) else 1) * seconds + GRACE
+            limit = time_for(event.title, seconds) + GRACE
         yield event
 
 
-def _end(process: subprocess.Popen[bytes], errors: IO[str]) -> str:
-    """Why a process has ended that had more to say."""
+def _end(process: subprocess.Popen[bytes], errors: IO[str], title: str, limit: float, folder: Path) -> Event:
+    """Why a process has ended that had more to say. `errors` may end with what `faulthandler` has written."""
     try:
         status = process.wait(timeout=1)
     except subprocess.TimeoutExpired:
-        return "Nothing has been heard of your code for too long: a loop without end, or far more work than needed?"
-    if status == 0:
-        return "Your code ended Python itself (os._exit?), and a check cannot go on after that."
-    if status < 0:
-        return (
-            f"Python itself crashed (signal {-status}). Mostly this is a recursion too deep for the machine's stack "
-            "(sys.setrecursionlimit does not make the stack larger), or too little memory."
-        )
+        return Event("slow", title, still_at_work(limit, ""))
     errors.seek(0)
-    last = (errors.read().strip().splitlines() or ["no reason given"])[-1]
-    return f"Python ended with status {status}: {last}"
+    said = errors.read()
+    _, timeout, dump = said.rpartition("Timeout (")
+    if status == 1 and timeout:
+        return Event("slow", title, still_at_work(limit, place_in(dump, folder)))
+    if status == 0:
+        return Event("crashed", title, "Your code ended Python itself, and a check cannot go on after that.")
+    if status < 0:
+        where = place_in(said.rpartition("Fatal Python error")[2], folder)
+        words = (
+            f"Python itself crashed (signal {-status}){where and f', at {where}'}\nMostly this is a recursion too deep for the "
+            "machine's stack (sys.setrecursionlimit does not make the stack larger), or too little memory."
+        )
+        return Event("crashed", title, words)
+    last = (said.strip().splitlines() or ["no reason given"])[-1]
+    return Event("crashed", title, f"Python ended with status {status}: {last}")

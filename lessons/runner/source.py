@@ -85,6 +85,14 @@ def worked(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.strip().startswith((BEGIN, END))) + "\n"
 
 
+def defined_twice(tree: ast.Module) -> dict[str, list[int]]:
+    """{name: lines} of the functions that a file defines more than once: Python keeps the last."""
+    lines: dict[str, list[int]] = {}
+    for name, first, _ in _functions(tree):
+        lines.setdefault(name, []).append(first)
+    return {name: found for name, found in lines.items() if len(found) > 1}
+
+
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -93,7 +101,8 @@ def definitions(tree: ast.Module, keep: Collection[str] = ()) -> list[ast.stmt]:
 
     So these are left out: loops, bare expressions (`print(...)`), and whatever calls a function of the file's or uses what such a call
     gave; and what a call gives to variables in small letters that no function reads (a figure, a data set, a network to look at),
-    unless they are among `keep`. Attributes that are given to the file's own classes stay.
+    unless they are among `keep`. Attributes that are given to the file's own classes stay, and so do loops that fill a list or a
+    dictionary for functions to read.
     """
     return _without_unread(_apart(tree)[0], keep)
 
@@ -106,6 +115,8 @@ def left_out(tree: ast.Module) -> dict[str, int]:
 def _apart(tree: ast.Module) -> tuple[list[ast.stmt], list[ast.stmt]]:
     """The statements that do not use the file's own functions, and those that do."""
     own = {node.name for node in tree.body if isinstance(node, DEFINITIONS)}
+    wanted = set().union(*(_foreign(node) for node in tree.body if isinstance(node, DEFINITIONS)))
+    made: set[str] = set()  # names that hold something made here, not imported
     found: list[ast.stmt] = []
     others: list[ast.stmt] = []
     results: set[str] = set()  # names that hold what is left out
@@ -114,14 +125,31 @@ def _apart(tree: ast.Module) -> tuple[list[ast.stmt], list[ast.stmt]]:
             found.append(node)
             continue
         read, given = _names(node)
+        if isinstance(node, ast.For):
+            read -= _names(node.target)[1]  # it gives them anew
         called = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
-        if isinstance(node, (ast.Expr, ast.For, ast.While)) or called & own or read & results:
+        runs = isinstance(node, (ast.Expr, ast.For, ast.While)) and not _filled(node) & wanted & made
+        if runs or called & own or read & results:
             others.append(node)
             results |= given
         else:
             found.append(node)
             results -= given
+            made |= given
     return found, others
+
+
+def _filled(node: ast.AST) -> set[str]:
+    """The variables in which `node` changes something: `table[i] = ...`, `table.append(...)`, and not `figure.axes.plot(...)`."""
+    targets = [n.value for n in ast.walk(node) if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Store)]
+    calls = [n.func.value for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+    return {n.id for n in targets + calls if isinstance(n, ast.Name)}
+
+
+def _foreign(definition: ast.AST) -> set[str]:
+    """The variables that a function or class reads and does not make itself."""
+    read, given = _names(definition)
+    return read - given - {n.arg for n in ast.walk(definition) if isinstance(n, ast.arg)}
 
 
 def _names(node: ast.AST) -> tuple[set[str], set[str]]:

@@ -73,7 +73,7 @@ def test_each_part_is_used(modules, name):
         (lambda x: None, "Your `relu` gave NoneType instead of a Tensor"),
         (lambda x: x.numpy(), "Your `relu` gave ndarray instead of a Tensor"),
         (lambda x: x.astype("float64"), "Your `relu` made float64 of float32"),
-        (lambda x: x[..., :-1], "The parts do not go together"),
+        (lambda x: x[..., :-1], "Your `relu` gave shape (50, 15, 15, 23) instead of (50, 15, 15, 24), for an input of"),
         (lambda x: minidl.Tensor(x.numpy()), "No gradient has arrived at conv1.weight, conv1.bias, "),
     ],
 )
@@ -86,6 +86,20 @@ def test_what_a_part_should_not_give(modules, monkeypatch, tmp_path, gives, word
         if isinstance(thread, assemble.Watch):  # left over, it would end this process when a step's time is up
             thread.join(5)
             assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "title,name,wrong,words",
+    [
+        ("max pooling", "max_pool2d", lambda x, kernel, stride: x[:, ::3, ::3], "gave shape (50, 5, 5, 24) instead of (50, 7, 7, 24)"),
+        ("softmax cross-entropy", "cross_entropy", lambda z, labels: z.sum(axis=1), "gave shape (50,) instead of one number"),
+        ("the network", "alexnet", lambda layers, **_: layers.Sequential(layers.Linear(7, 10)), "The parts do not go together"),
+    ],
+)  # fmt: skip
+def test_a_shape_that_the_next_part_does_not_take(modules, tmp_path, title, name, wrong, words):
+    with pytest.raises(Exception) as caught:
+        list(assemble.trained({title: type("Module", (), {name: staticmethod(wrong)})}, 1, "cpu", tmp_path))
+    assert words in assemble.in_words(caught.value, Workbook())
 
 
 def test_im2col_without_a_convolution_gets_that_of_the_lesson(modules):
@@ -153,7 +167,15 @@ def trapped(workbook, code):
     return trap.splitlines().index(f"        {code}") + 1
 
 
-@pytest.mark.parametrize("code,words", [("return x / None", "TypeError"), ("raise SystemExit", "Python is ended here")])
+@pytest.mark.parametrize(
+    "code,words",
+    [
+        ("return x / None", "TypeError"),
+        ("raise SystemExit", "Python is ended here"),
+        ("__import__('os')._exit(3)", "Python is ended here"),
+        ("raise type('Mine', (BaseException,), {})('ended')", "Mine: ended"),
+    ],
+)
 def test_an_exception_in_training_names_the_learners_line(workbook, capsys, code, words):
     line = trapped(workbook, code)
     assert commands.main(["assemble", "--epochs", "1"]) == 1
@@ -171,6 +193,12 @@ def test_a_file_of_the_learners_own_may_be_imported(workbook, capsys, monkeypatc
     )
     assert commands.main(["assemble", "--epochs", "1"]) == 0
     assert "  ReLU                     yours\n" in capsys.readouterr().out
+
+
+def test_numpys_warnings_are_not_shown(workbook, recwarn):
+    trapped(workbook, "x = x + 0 * (x / 0).data.size")
+    assert commands.main(["assemble", "--epochs", "1"]) == 0
+    assert [str(w.message) for w in recwarn if "divide" in str(w.message)] == []
 
 
 def test_what_the_learners_parts_print_is_not_shown(workbook, capsys):

@@ -220,7 +220,7 @@ figure = plt.figure()
 axes = figure.gca()
 STEPS = np.arange(size)
 table = [1, 2]
-def f(x): return x + table[0]
+def f(x): return np.abs(x) + table[0]
 class C: pass
 C.twice = lambda self: 2
 g = f
@@ -229,13 +229,23 @@ z = y + 1
 print(y)
 for i in range(3):
     k = i
+for i in range(3):
+    table[1] = i
+for i in range(3):
+    table.append(f(i))
+for axis in axes:
+    axis.plot([])
+table.append(3)
+seen = []
+seen.append(3)
+np.seterr()
 m = k + 1
 y = 5
 """
     kept = [ast.unparse(node).splitlines()[0] for node in source.definitions(ast.parse(text))]
     assert kept == [
         "import numpy as np", "SIZE = 3", "size = SIZE", "STEPS = np.arange(size)", "table = [1, 2]", "def f(x):", "class C:",
-        "C.twice = lambda self: 2", "g = f", "y = 5",
+        "C.twice = lambda self: 2", "g = f", "for i in range(3):", "table.append(3)", "seen = []", "y = 5",
     ]  # fmt: skip
     kept = source.definitions(ast.parse("figure = plt.figure()\nf = partial(print)\n"), keep={"f"})
     assert [ast.unparse(node) for node in kept] == ["f = partial(print)"]

@@ -157,10 +157,52 @@ def test_a_syntax_error(desk):
 @pytest.mark.parametrize(
     "code,words",
     [
+        ("x = (1", "'(' was never closed"),
+        ("x = 1\n\treturn x", "Put four spaces in place of every tab."),
+        ("  return 1", "The spaces at its beginning do not fit."),
+        ("return \u201ca\u201d", "It looks like one that Python knows, but is another"),
+        ("return 1 \u2212 2", "It looks like one that Python knows, but is another"),
+        ("return 'a", "A quotation mark is missing."),
+        ('return """a', "Three quotation marks are missing somewhere"),
+        ("return 1 2", "Look for a missing bracket or colon"),
+    ],
+)
+def test_what_a_syntax_error_usually_means(desk, code, words):
+    desk.says("start", 0)
+    desk.fill(0, slope=code)
+    assert words in flat(desk.says("check", 0, status=1))
+
+
+def test_a_function_that_is_defined_twice(desk):
+    path = desk.solve(0)
+    path.write_text(path.read_text() + "\n\ndef slope(f, x):\n    return 1\n")
+    lines = path.read_text().splitlines()
+    first, second = lines.index("def slope(f, x, eps):") + 1, lines.index("def slope(f, x):") + 1
+    text = desk.says("check", 0, status=1)
+    assert f"line {second}:\n             def slope(f, x):\n" in text
+    assert f"`slope` is defined more than once, at lines {first} and {second}: the last one counts." in flat(text)
+
+
+def test_a_dictionary_that_a_loop_fills_is_full_when_the_checks_run(desk):
+    desk.solve(0)
+    path = desk.workbook / "00_slopes.py"
+    filled = "halves = {}\nfor k in (1, 2):\n    halves[k] = k / 2\n\n\ndef slope(f, x, eps):\n    eps = 2 * eps * halves[1]"
+    path.write_text(path.read_text().replace("def slope(f, x, eps):", filled))
+    assert "All 10 checks pass." in desk.says("check", 0)
+
+
+@pytest.mark.parametrize(
+    "code,words",
+    [
         ("while True: pass", "Still at work after 0.5 s, at line {line}, in slope: while True: pass A loop without end"),
-        ("import os; os._exit(0)", "Your code ended Python itself"),
-        ("import os; os._exit(3)", "Python ended with status 3"),
-        ("import os; os.kill(os.getpid(), 11)", "Python itself crashed (signal 11)"),
+        ("return sum(range(10**12))", "Still at work after 0.5 s, at line {line}, in slope: return sum(range(10**12))"),
+        ("import os; os._exit(0)", "line {line}, in slope: import os; os._exit(0) SystemExit: os._exit(0) Python is ended here"),
+        ("import posix; posix._exit(0)", "Your code ended Python itself"),
+        ("import posix; posix._exit(3)", "Python ended with status 3"),
+        (
+            "import os; os.kill(os.getpid(), 11)",
+            "Python itself crashed (signal 11), at line {line}, in slope: import os; os.kill",
+        ),
         ("input()", "EOFError: EOF when reading a line There is no keyboard"),
     ],
 )
