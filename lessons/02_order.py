@@ -247,7 +247,8 @@ print(f"should be 1.0001^10000 = {1.0001**10_000:.6f}")
 # %% [markdown]
 # 36,000 years have become less than a millisecond, with nothing but a better
 # order. In the picture: on the left the tangled example with its order, on the
-# right the number of visits (note the scale: each line up is a thousandfold).
+# right the number of visits (note the scale: each line up means a thousand
+# times as many).
 
 # %%
 import matplotlib.pyplot as plt

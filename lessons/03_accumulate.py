@@ -330,9 +330,9 @@ plt.show()
 # yours: a `.grad` that has collected nothing is `None` and not 0, and so
 # `optimizer.zero_grad()` in `minidl/optim/` puts None there; and after the
 # walk it frees the computation, so that calling `backward` twice on the same
-# result, as above, needs `retain_graph=True`. Two losses that share knobs only
-# do not.
+# result, as above, needs `retain_graph=True`. Two losses that share nothing
+# but knobs need nothing of the kind.
 #
 # **The next lesson** builds a checker that compares any `backward` with the
-# small steps of lesson 0, finds six planted bugs, and lets the sound one pass.
-# You have already written all of its parts.
+# small steps of lesson 0, finds six planted bugs, and lets the two sound ones
+# pass.

@@ -16,10 +16,10 @@
 # ## Two memories
 #
 # AlexNet was too big for one GPU: a GTX 580 has 3 GB of memory. So the paper
-# cut the network into two towers and put each on a GPU of its own. Conv2,
-# conv4 and conv5 look at their own tower only. In conv3 and in the fully
-# connected layers each GPU needs the numbers of the other, and they must be
-# carried over. **Where numbers lie** has shaped this network.
+# cut the network into two towers and put each on a GPU of its own. Three of
+# its eight layers look at their own tower only. In four others each GPU needs
+# the numbers of the other, and they must be carried over. **Where numbers
+# lie** has shaped this network.
 #
 # A GPU has a memory of its own and computes with what lies there. Python holds
 # no more than a name for an array over there. A library, CuPy, passes on the

@@ -164,9 +164,9 @@ print("probabilities:", *[f"{p:7.4f}" for p in probabilities])
 #
 # For `backward` we need the softmax in Tensors, so that the gradient can be
 # differentiated once more (lesson 6). Here too the largest is subtracted
-# first: above and below the line, $exp(-m)$ cancels. And since the result is
-# the same whatever is subtracted, no gradient has to flow through $m$:
-# `.detach()` gives the numbers of a Tensor without its past. (NumPy's
+# first: above and below the fraction line, $exp(-m)$ cancels. And since the
+# result is the same whatever is subtracted, no gradient has to flow through
+# $m$: `.detach()` gives the numbers of a Tensor without its past. (NumPy's
 # functions do not take Tensors. A Tensor has methods in their place, as
 # `x.exp()` and `x.sum(axis=..., keepdims=...)`, and the operators, as `/`.)
 

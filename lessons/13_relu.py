@@ -33,9 +33,10 @@ for x in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0):
 #     tanh(4) = 0.9993, slope 0.001341
 #     tanh(8) = 1.0000, slope 0.000000
 #
-# A unit that has reached 4 is almost deaf: a thousandth of the gradient comes
-# through, so its weights hardly move, so it stays where it is. This is called
-# *saturation*. Two such layers let two millionths through.
+# A *unit*, as a neuron of lesson 8 is called from here on, is almost deaf when
+# it has reached 4: a thousandth of the gradient comes through, so its weights
+# hardly move, so it stays where it is. This is called *saturation*. Two such
+# layers let two millionths through.
 #
 # The paper (section 3.1) uses a function without a ceiling,
 #
@@ -244,15 +245,15 @@ for rate in (0.1, 0.2):
 # ## What came of it
 #
 # Not what the paper says. tanh was there first: with rate 0.1 in pass 16 where
-# ReLU needed 19, and with rate 0.2 in pass 12, while ReLU got no further than
+# ReLU needed 19, and with rate 0.2 in pass 11, while ReLU got no further than
 # a third wrong in 20. Chance? Here are the passes that five seeds needed:
 #
-# | rate | until so many wrong | ReLU | tanh |
+# | rate | until this share is wrong | ReLU | tanh |
 # |---|---|---|---|
 # | 0.02 | 50 % | 18, 18, 16, 18, over 20 | over 20, all five |
 # | 0.05 | 40 % | 16, 15, 16, 16, 17 | 16, 15, 15, 16, 18 |
 # | 0.1 | 25 % | 19, 19, 18, 19, 20 | 16, all five |
-# | 0.2 | 25 % | over 20, all five | 12, all five |
+# | 0.2 | 25 % | over 20, all five | 11, 12, 12, 12, 12 |
 #
 # It is not chance. And the table shows how such a race is decided: **at which
 # rate?** At 0.02 ReLU is ahead, at 0.05 they are level, at 0.1 and 0.2 tanh is
@@ -262,9 +263,9 @@ for rate in (0.1, 0.2):
 # of figure 1. How did the authors choose their rates?)
 #
 # Before this was written down, other small races were run, one seed each and
-# several rates for each function. With all 5,000 images, with filters twice as
-# many, with six convolutions, with first weights 2.4 times as large, tanh at
-# its best was ahead as well. ReLU was ahead in three: with three fully
+# several rates for each function. With all 5,000 images, with twice as many
+# filters, with six convolutions, with first weights 2.4 times as large, tanh
+# at its best was ahead as well. ReLU was ahead in three: with three fully
 # connected layers and no convolution, 8 passes against 10; and nearly as the
 # author did it in his own CIFAR-10 networks, with numbers as large as raw
 # pixels and first weights of size 0.0001 and 0.01, where 20 passes left 26 %

@@ -40,7 +40,7 @@ print("a number with", len(str(2 ** (4096 + 4096))), "digits")
 #
 # To switch off is to multiply by 0. A *mask* is an array of the shape of $x$
 # with a 0 where a unit is dropped, and a 1 where it is kept. $p$ is the
-# probability to be *dropped*, for each element by itself: for each unit of
+# probability of being *dropped*, for each element by itself: for each unit of
 # each image.
 #
 # Random numbers must come from the device on which $x$ is, and be repeatable.
@@ -112,9 +112,9 @@ print("training:", *training, "  test:", f"{ones.sum().item():.0f}")
 # learned for the smaller sum.
 #
 # The paper's remedy: **at the test, multiply all outputs by 0.5**, in general
-# by $1 - p$, the probability to be there. Then the sum at the test is what it
-# was on average while training. Such an average is called the *expectation*.
-# For one element $x$ it is $(1 - p) * x + p * 0 = (1 - p) x$.
+# by $1 - p$, the probability of being there. Then the sum at the test is what
+# it was on average while training. Such an average is called the
+# *expectation*. For one element $x$ it is $(1 - p) * x + p * 0 = (1 - p) x$.
 
 
 # %%

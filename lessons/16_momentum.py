@@ -22,7 +22,7 @@
 #     step 3: loss  3.492
 #     step 4: loss  8.438
 #
-# At the end stood a riddle: the sum of all slopes so far is a *velocity*. Let
+# At its end stood a remark: the sum of all slopes so far is a *velocity*. Let
 # us take that word seriously. A ball lies in a valley, at the place $w$; the
 # height is the loss. It has a velocity $v$, the distance that it goes in one
 # step. At each step the slope changes the velocity, and the velocity changes

@@ -306,8 +306,8 @@ for rows in zip(*starts.values()):
 # There it is. With the paper's weights the size looks perfectly healthy: about
 # 1 in the upper layers. But of what arrives at fc8, less than one part in a
 # hundred differs from image to image. The network says nearly the same about
-# every picture. With 0.03 in three layers it is about ten times as much, and
-# with He's rule nearly fifty times. (On 64 photographs of food the logits
+# every picture. With 0.03 in three layers it is more than ten times as much,
+# and with He's rule nearly fifty times. (On 64 photographs of food the logits
 # varied by 1.6 % of their size with the paper's text, and by 15 % with the
 # program's weights and its order of layers.)
 #

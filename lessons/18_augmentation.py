@@ -82,8 +82,8 @@ print("250 + 10 =", (np.array([250], np.uint8) + np.uint8(10))[0])
 # ### The mean image
 #
 # Section 2 of the paper: from each pixel subtract the mean of this pixel over
-# the training set. (So the numbers lie around 0. Lesson 17 showed how much a
-# large common part does harm.) The result is an image itself, the *mean
+# the training set. (So the numbers lie around 0. Lesson 17 showed how much
+# harm a large common part does.) The result is an image itself, the *mean
 # image*. 1.2 million photographs do not fit into memory at once, so they come
 # in pieces, and the last piece is smaller than the others. Each image must
 # count the same.
@@ -196,7 +196,7 @@ def random_mirror(images, rng):
 # ## Other light
 #
 # In the evening light all of a photograph changes at once: a bit less of
-# everything, and of blue even less. How *do* colours vary in photographs? Take
+# everything, and still less blue. How *do* colours vary in photographs? Take
 # all pixels of all images, five million triples (red, green, blue), as a cloud
 # of points. It is not a ball. It is long in some direction, and flat in
 # another. *Principal components analysis* (PCA) finds these directions: they

@@ -308,7 +308,7 @@ print(f"{'total':<6}{total[0]:>12,}{total[1]:>14,}")
 # 62,378,344 numbers and 1,135,256,096 multiply-accumulates: hardly more
 # numbers, but more than half as much work again. The paper compares the towers
 # with something else, a network with half as many kernels on one card: its
-# errors were more by 1.7 in a hundred images (1.2 with five guesses).
+# errors were higher by 1.7 in a hundred images (1.2 with five guesses).
 #
 # ## The network
 #
@@ -502,7 +502,7 @@ plt.show()
 # `AlexNet` is your walk. It differs from yours: three more networks that go by
 # this name stand beside it; each row has a `std` and a `bias`, the initial
 # values of 2012 (yours begins with those that `nn` gives to any layer; lesson
-# 17 has told what that means); `PAPER` normalises across the towers, as the
+# 17 says what that means); `PAPER` normalises across the towers, as the
 # formula says, and `PROGRAM` inside them; and pooling rounds sizes up, which
 # is the same at 224 and at 64 pixels. `minidl/nn/summary.py` prints what you
 # have counted for any network: `nn.summary(model, (224, 224, 3))`.

@@ -8,7 +8,7 @@
 # (cross-entropy), lesson 15 (dropout), lesson 17 (first weights), lesson 19
 # (AlexNet).
 # **Source:** the paper on AlexNet, section 5 (the training); the test itself
-# is old craft, and no paper's.
+# is old craft, from no paper.
 #
 # As before: `python -m lessons check 20 --watch` beside this file.
 

@@ -14,9 +14,9 @@
 # ## How long would AlexNet take here?
 #
 # It took five to six days in 2012: 90 passes over 1.2 million images, on two
-# graphics cards. One image needs 724.4 million multiply-additions forward, and
-# about twice as many backward, for the gradients of the input and of the
-# weights. Ask this machine how many it can do, and calculate.
+# graphics cards. One image needs 724.4 million multiply-accumulates forward
+# (lesson 19), and about twice as many backward, for the gradients of the input
+# and of the weights. Ask this machine how many it can do, and calculate.
 
 # %%
 import mmap
@@ -45,7 +45,7 @@ rng = np.random.default_rng(0)
 left, right = rng.random((2, 1024, 1024), np.float32)
 speed = 1024**3 / seconds(np.matmul, left, right)
 days = 90 * 1.2e6 * 3 * 724.4e6 / speed / (24 * 3600)
-print(f"{speed / 1e9:.0f} billion multiply-additions a second on one core")
+print(f"{speed / 1e9:.0f} billion multiply-accumulates a second on one core")
 print(f"AlexNet in {days:.0f} days, if nothing else had to be done")
 
 # %% [markdown]
@@ -55,7 +55,7 @@ print(f"AlexNet in {days:.0f} days, if nothing else had to be done")
 #
 # "If nothing else had to be done": that is the trouble. Lesson 10 made a
 # convolution out of a product, but the patches have to be laid out first. Take
-# a layer of 5 x 5 kernels, 32 channels in and 32 out, on 128 images of 16 x 16
+# a layer of 5 x 5 filters, 32 channels in and 32 out, on 128 images of 16 x 16
 # (20 x 20 with their padding).
 
 
@@ -290,7 +290,8 @@ plt.show()
 # ## One kernel on the GPU
 #
 # A graphics card has thousands of threads where you have two, and no Python.
-# Its programs, called *kernels*, are written in a dialect of C, and say what
+# Its programs are called *kernels*, as filters are in the paper, but they have
+# nothing to do with those. They are written in a dialect of C, and say what
 # *one* thread does. Threads come in *blocks* of equal size, and each can ask
 # for the number of its block, and its own number in it. As Python:
 
