@@ -231,7 +231,7 @@ def trained(modules: Mapping[str, Any], epochs: int, device: str, folder: Path) 
             plots.curves(metrics, classes, folder / "alexnet_curves.png")
             plots.kernels(next(iter(model.parameters())).numpy(), folder / "alexnet_kernels.png", towers=2)
     finally:
-        watch.over.set()
+        watch.end()
 
 
 def _images(device: str) -> dict[str, data.DataLoader]:

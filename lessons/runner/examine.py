@@ -344,7 +344,8 @@ def place_in(dump: str, folder: Path) -> str:
 class Watch(threading.Thread):
     """Calls `too_slow`, which does not come back, when a step takes too long, with the words for it and the learner's line.
 
-    folder: whose files are the learner's.
+    folder: whose files are the learner's. Where a call never gives up Python's lock, `faulthandler` ends the process a little later, and
+    writes the lines that led there to file descriptor 2.
     """
 
     def __init__(self, too_slow: Callable[[str], None], folder: Path) -> None:
@@ -357,6 +358,15 @@ class Watch(threading.Thread):
     def begin(self, limit: float) -> None:
         """A step begins, which may take so many seconds."""
         self.limit, self.deadline = limit, time.monotonic() + limit
+        if limit < float("inf"):
+            faulthandler.dump_traceback_later(limit + LATE, exit=True, file=2)
+        else:
+            faulthandler.cancel_dump_traceback_later()
+
+    def end(self) -> None:
+        """Nothing is watched any more."""
+        self.begin(float("inf"))
+        self.over.set()
 
     def run(self) -> None:
         while time.monotonic() < self.deadline:
@@ -403,16 +413,13 @@ def main() -> None:
 
     watch = Watch(too_slow, Path(path).parent)
     watch.start()
-    # Where Python's lock is never given up, or Python crashes, only this can still say at which line: see `process.py`.
-    faulthandler.enable()
+    faulthandler.enable()  # where Python crashes, only this can still say at which line: see `process.py`
     try:
         with without_exit():
             for event in examine(text, path, checks, devices, whole=extent == "whole"):
                 if event.kind == "begin":
                     title = event.title
-                    limit = time_for(title, float(seconds))
-                    watch.begin(limit)
-                    faulthandler.dump_traceback_later(limit + LATE, exit=True)
+                    watch.begin(time_for(title, float(seconds)))
                 send(event)
         send(Event("end"))
     except KeyboardInterrupt:

@@ -1,6 +1,8 @@
 """`assemble`: the network from a learner's parts is AlexNet, every part of the learner's is really used, and it says whose is whose."""
 
+import os
 import signal
+import subprocess
 import sys
 import threading
 
@@ -9,7 +11,7 @@ import pytest
 
 import minidl
 from lessons.runner import assemble, commands
-from lessons.runner.course import COURSE
+from lessons.runner.course import COURSE, ROOT
 from lessons.runner.examine import defined
 from lessons.runner.workbook import Workbook
 from minidl import data, functional, optim
@@ -205,6 +207,18 @@ def test_what_the_learners_parts_print_is_not_shown(workbook, capsys):
     trapped(workbook, "print('here')")
     assert commands.main(["assemble", "--epochs", "1"]) == 0
     assert "here" not in capsys.readouterr().out
+
+
+def test_a_call_that_keeps_pythons_lock_is_ended(workbook):
+    line = trapped(workbook, "sum(range(10**12))")
+    code = (
+        "from pathlib import Path; from lessons.runner import assemble, commands, workbook; assemble.STEP_SECONDS = 1; "
+        f"workbook.FOLDER = Path({str(workbook.folder)!r}); commands.main(['assemble', '--epochs', '1'])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 1 and "Timeout (" in done.stderr
+    assert f'13_relu.py", line {line} in relu\n' in done.stderr
 
 
 def test_a_loop_without_end_is_stopped(workbook, monkeypatch):
