@@ -27,6 +27,7 @@ _TOKEN = re.compile(
 _LEVELS = (("||", "or"), ("&&", "and"), ("==", "!="), ("<", ">", "<=", ">="), ("+", "-"), ("*", "/", "%"))
 _BINDS = {sign: level for level, signs in enumerate(_LEVELS, 1) for sign in signs}  # how closely
 _WORDS = {"&&": "and", "||": "or"}
+_TURNS = 1_000_000  # of all loops of a kernel together: in the checks a few hundred are enough
 _ASSIGNMENTS = ("=", "+=", "-=", "*=", "/=", "%=")
 
 
@@ -147,8 +148,15 @@ class _Translation:
             raise Wrong(f"After the closing brace of the kernel there is still {self.look()!r}: is there one `}}` too many?")
         head_line = f"def kernel({', '.join(map(_python, [*self.parameters, *_PLACES]))}):"
         names: dict[str, Any] = {**_FUNCTIONS, "_divide": _divide, "_rest": _rest, "_whole": _whole, "_real": np.float32}
+        names["_turn"], self.turns = self.turn, 0
         exec("\n".join([head_line, "    pass", *self.lines]), names)
         self.function: Callable[..., None] = names["kernel"]
+
+    def turn(self) -> None:
+        """A loop of the kernel goes round once more."""
+        self.turns += 1
+        if self.turns > _TURNS:
+            raise Wrong(f"The loops of your kernel have gone round {_TURNS:,} times: is there one without end?")
 
     # Words: (kind, text)
 
@@ -203,7 +211,7 @@ class _Translation:
                 self.block()
         elif self.take("while"):
             self.put(f"while {self.condition()}:")
-            self.block()
+            self.block("_turn()")
         elif self.take("for"):
             self.loop()
         elif self.take("return"):
@@ -213,9 +221,9 @@ class _Translation:
             self.simple()
             self.need(";")
 
-    def block(self) -> None:
+    def block(self, first: str = "pass") -> None:
         self.depth += 1
-        self.put("pass")
+        self.put(first)
         self.statement()
         self.depth -= 1
 
@@ -240,7 +248,7 @@ class _Translation:
         step, self.lines = [line.strip() for line in self.lines], kept
         self.need(")")
         self.put(f"while {test}:")
-        self.block()
+        self.block("_turn()")
         self.depth += 1
         for line in step:
             self.put(line)

@@ -68,6 +68,8 @@ def test_the_threads_run_in_no_order():
         (INDEX + "if (i < size) { y[i] = 1;", "the source ends before its last `}`"),
         (INDEX + "y[i] = 1; }", "one `}` too many?"),
         ("y[i] = 1;", "`i` is undefined"),
+        (INDEX + "while (i < size) y[i] = 1;", "have gone round 1,000,000 times: is there one without end?"),
+        ("for (;;) { }", "is there one without end?"),
         ("j = 1;", "`j` is undefined. A new variable is introduced with its type"),
         (INDEX + "y[i] == 1;", "Is there an `=` missing?"),
         (INDEX + "y[i] = x[i] # 2;", "would not understand this: '# 2;"),
