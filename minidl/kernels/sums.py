@@ -18,7 +18,7 @@ TOGETHER = 8  # strips to a block of threads
 
 
 def sum_to_last_axis(x: Array) -> Array:
-    """x: (..., C). Returns (C,). The order of the additions is fixed; bfloat16 is added up in float32 and rounded once."""
+    """x: (..., C), floating point. Returns (C,). The order of additions is fixed; bfloat16 is added up in float32, rounded once."""
     rows = x.reshape(-1, x.shape[-1])
     add = _add_by_kernel if x.size and cuda.ready("sums", x) else _add
     while len(rows) > STRIP:

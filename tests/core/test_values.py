@@ -100,6 +100,15 @@ def test_reductions_of_integers(device, dtype, data):
         assert_equal(getattr(Tensor(array), name)(axis=0), np.asarray(getattr(array, name)(axis=0)))
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "bool"])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_sums_of_many_small_integers_do_not_overflow(device, dtype, keepdims):
+    """Long enough for strips, which are for floating point: (predictions == labels).sum(0) counts."""
+    array = np.full((20, 15, 3), 1, dtype)
+    for name in ("sum", "mean"):
+        assert_equal(getattr(Tensor(array), name)((0, 1), keepdims), getattr(array, name)(axis=(0, 1), keepdims=keepdims))
+
+
 @given(data=st.data())
 def test_argmax(device, data):
     shape = data.draw(npst.array_shapes(max_dims=3, max_side=3))
