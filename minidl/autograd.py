@@ -1,6 +1,6 @@
 """The graph, walked backwards: which operations led to a result, in which order, and the sum of the gradients.
 
-This file knows nothing of arrays. An operation (a `Function`, see `function.py`) has `.inputs`, `.number` and `.backward`; a
+This file knows nothing of arrays. An operation (a `Function`, see `function.py`) has `.inputs`, `._number` and `.backward`; a
 Tensor has `.grad_fn` (the operation that made it, None for a leaf) and `.requires_grad`. That is all it takes.
 """
 
@@ -62,7 +62,7 @@ def operations_behind(outputs: Iterable[Tensor]) -> list[Function]:
             )
         found.add(node)
         stack += [t.grad_fn for t in node.inputs if t.grad_fn is not None]
-    return sorted(found, key=lambda node: node.number, reverse=True)
+    return sorted(found, key=lambda node: node._number, reverse=True)
 
 
 def _source(tensor: Tensor) -> Tensor | Function:

@@ -32,8 +32,8 @@ class Function:
     """
 
     inputs: tuple[Tensor, ...] = None  # type: ignore[assignment]  # None: not recorded yet, or freed
-    number: int
-    versions: int
+    _number: int
+    _versions: int
     output_array: Array
     keeps_inputs = True  # False: backward needs only the shapes of its inputs, so their memory is let go
     keeps_output = False  # True: backward uses self.output
@@ -76,10 +76,10 @@ class Function:
     def _record(self, inputs: tuple[Tensor, ...], array: Array) -> Tensor:
         if self.inputs is not None:
             raise RuntimeError(f"{self.name}: an operation keeps what its backward needs, so it is used once; make one a call")
-        self.number = next(_clock)
+        self._number = next(_clock)
         self.inputs = inputs if self.keeps_inputs else tuple([_husk(t) for t in inputs])
         # A version only ever grows, so the sum stays the same only while none of them changes.
-        self.versions = _versions(inputs)
+        self._versions = _versions(inputs)
         output = inputs[0]._wrap(array, True, self)
         if self.keeps_output:
             self.output_array = output._array
@@ -88,11 +88,15 @@ class Function:
     @property
     def output(self) -> Tensor:
         """The result of `forward`, as part of the graph (and without a reference cycle)."""
+        if not self.keeps_output:
+            raise RuntimeError(
+                f"{self.name}: the output was not kept; write keeps_output = True into the class, for its backward needs it"
+            )
         return self.inputs[0]._wrap(self.output_array, True, self)
 
     def input_gradients(self, gradient: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(input, its gradient) for every input that asks for one."""
-        if _versions(self.inputs) != self.versions:
+        if _versions(self.inputs) != self._versions:
             shapes = ", ".join(str(t.shape) for t in self.inputs)
             raise RuntimeError(
                 f"{self.name}: an input (shapes {shapes}) was given a new value after this operation had used it, so its gradient "
@@ -129,6 +133,8 @@ class Function:
             raise TypeError(
                 f"{self.name}: an operation is called with Tensors, got {kinds}; wrap arrays with Tensor(...)"
             ) from error
+        if any(type(t._array) is _Hollow for t in inputs):  # to NumPy and CuPy an object of a type that they do not know
+            raise AttributeError(f"{self.name}: {_LET_GO}") from error
         what = ", ".join(f"{t.shape} {t.dtype} on {t.device}" for t in inputs)
         if len({t.device for t in inputs}) > 1:
             raise ValueError(f"{self.name}: inputs on different devices: {what}. Move them together with .to(device).") from error
@@ -149,6 +155,12 @@ def _versions(tensors: tuple[Tensor, ...]) -> int:
     return total
 
 
+_LET_GO = (
+    "only shape and dtype are left of this input, because its operation has keeps_inputs = False; "
+    "leave that out where backward needs the values"
+)
+
+
 class _Hollow:
     """In place of an array: its shape and dtype without its memory. Whoever reaches for the values gets an error."""
 
@@ -158,10 +170,7 @@ class _Hollow:
         self.shape, self.dtype = array.shape, array.dtype
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"{name}: only shape and dtype are left of this input, because its operation has keeps_inputs = False; "
-            "leave that out where backward needs the values"
-        )
+        raise AttributeError(f"{name}: {_LET_GO}")
 
 
 def _husk(tensor: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def test_every_operation_is_walked_once(device):
             return x * 1
 
         def backward(self, gradient):
-            calls.append(self.number)
+            calls.append(self._number)
             return gradient
 
     x = y = leaf(1.0)

@@ -125,15 +125,47 @@ def test_values_that_were_let_go_are_missed_with_a_reason(device):
     class Twice(Function):
         keeps_inputs = False
 
+        def __init__(self, backward):
+            self.way_back = backward
+
         def forward(self, x):
             return x + x
 
         def backward(self, gradient):
-            return gradient * (self.inputs[0] > 0)
+            return self.way_back(gradient, self.inputs[0])
 
     x = Tensor([1.0, 2.0], requires_grad=True)
-    with pytest.raises(AttributeError, match="its operation has keeps_inputs = False"):
-        Twice()(x * 1).sum().backward()
+    for backward in (lambda g, x: g * (x > 0), lambda g, x: g * x, lambda g, x: x * g):
+        with pytest.raises(AttributeError, match="its operation has keeps_inputs = False"):
+            Twice(backward)(x * 1).sum().backward()
+
+
+def test_an_output_that_was_not_kept_is_missed_with_a_reason():
+    class Growth(Function):
+        def forward(self, x):
+            return np.exp(x)
+
+        def backward(self, gradient):
+            return gradient * self.output
+
+    with pytest.raises(RuntimeError, match="Growth: the output was not kept; write keeps_output = True"):
+        Growth()(leaf()).sum().backward()
+
+
+def test_an_operation_may_call_its_constants_what_it_likes():
+    class Times(Function):
+        def __init__(self, number, versions):
+            self.number, self.versions = number, versions
+
+        def forward(self, x):
+            return x * (self.number * self.versions)
+
+        def backward(self, gradient):
+            return gradient * (self.number * self.versions)
+
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    Times(3.0, 2.0)(x).sum().backward()
+    assert_array_equal(x.grad.numpy(), [6, 6])
 
 
 def test_an_error_of_another_kind_comes_through_unchanged():
