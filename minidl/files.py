@@ -40,7 +40,7 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     """
     nearest = Path(folder)
     try:
-        while not nearest.exists() and nearest != nearest.parent:
+        while not os.path.lexists(nearest) and nearest != nearest.parent:  # a link to nowhere is there, and in the way
             nearest = nearest.parent
         with tempfile.TemporaryFile(dir=nearest):  # permissions alone do not tell: a file system may be mounted read-only
             pass

@@ -238,7 +238,7 @@ def _short(name: str, length: int = 26) -> str:
 
 def unused(path: Path) -> pathlib.Path:
     """`path`, if there is nothing yet. Raises FileExistsError, so that no picture is lost, OSError if nothing can be written there."""
-    if os.path.exists(path):
+    if os.path.lexists(path):  # a link to nowhere, too, would be replaced
         raise FileExistsError(f"{path} is already there; choose another name")
     check_writable(pathlib.Path(path).parent)
     return pathlib.Path(path)

@@ -91,6 +91,14 @@ def test_a_path_through_a_file_is_refused(tmp_path):
             raise AssertionError("the block was entered")
 
 
+def test_a_link_to_nowhere_is_refused(tmp_path):
+    for name, target in (("link", "nowhere"), ("circle", "circle")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+        for folder in (name, f"{name}/a"):
+            with refused(tmp_path / folder, tmp_path / name):
+                check_writable(tmp_path / folder)
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root can write")
 def test_a_folder_that_cannot_be_made_is_refused():
     with refused("/proc/minidl/run", "/proc"):

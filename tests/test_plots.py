@@ -283,8 +283,10 @@ def test_runs_of_which_there_is_nothing_to_draw(two_runs, monkeypatch):
 
 def test_unused(tmp_path):
     assert unused(tmp_path / "new.png") == tmp_path / "new.png"
-    with pytest.raises(FileExistsError, match="already there; choose another name"):
-        unused(tmp_path)
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    for there in (tmp_path, tmp_path / "link.png"):
+        with pytest.raises(FileExistsError, match="already there; choose another name"):
+            unused(there)
 
 
 @pytest.mark.parametrize(
