@@ -23,10 +23,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import counts, small
-from benchmarks.ceiling import add_precision, chosen_precision, matrix_product_rate, real_images
+from benchmarks.ceiling import add_precision, at_least_one, chosen_precision, matrix_product_rate, real_images
 from benchmarks.turns import Turns, cores, environment, interpreters, medians, ratios, take_turns, warn_if_busy
 from benchmarks.worker import STEP
 from minidl import models
+from minidl.backend import canonical_device
+from minidl.program import main_or_exit
 
 TIMES = [*STEP, "step", "infer"]
 BATCHES = {"cpu": [32, 128], "gpu": [128, 256, 512, 1024]}
@@ -41,10 +43,10 @@ def main() -> None:
     )  # fmt: skip
     add_precision(parser)
     parser.add_argument("--variant", nargs="*", default=["paper", "torchvision"], choices=["paper", "torchvision"])
-    parser.add_argument("--batch-size", nargs="*", type=int, help="default: 32 128, on a GPU 128 256 512 1024")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--steps", type=int, default=9, help="timed steps of each, after two to warm up")
-    parser.add_argument("--threads", type=int, default=cores(), help="of every process; default: the cores there are")
+    parser.add_argument("--batch-size", nargs="*", type=at_least_one, help="default: 32 128, on a GPU 128 256 512 1024")
+    parser.add_argument("--image-size", type=at_least_one, default=224)
+    parser.add_argument("--steps", type=at_least_one, default=9, help="timed steps of each, after two to warm up")
+    parser.add_argument("--threads", type=at_least_one, default=cores(), help="of every process; default: the cores there are")
     parser.add_argument("--small", action="store_true", help="small work and the time of import in place of AlexNet")
     options = parser.parse_args()
     precision = chosen_precision(parser, options)
@@ -56,7 +58,7 @@ def main() -> None:
     if options.small:
         small_work(pythons, options.threads, options.steps)
     else:
-        batches = options.batch_size or BATCHES[options.device.partition(":")[0]]
+        batches = options.batch_size or BATCHES[canonical_device(options.device).partition(":")[0]]
         settings = {"size": options.image_size, "device": options.device, "threads": options.threads, "precision": precision}
         alexnet(pythons, options.variant, batches, settings, options.steps)
 
@@ -129,4 +131,4 @@ def import_time(package: str, python: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main_or_exit(main)

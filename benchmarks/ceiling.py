@@ -17,8 +17,13 @@ from minidl.kernels.matmul import matmul
 
 
 def real_images(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images of the package, enlarged, minus their mean, with labels: (count, size, size, 3) float32, (count,)."""
+    """Images of the package, enlarged, minus their mean, with labels: (count, size, size, 3) float32, (count,).
+
+    Raises ValueError for more than there are.
+    """
     train = data.EmbeddedCIFAR10()
+    if count > len(train):
+        raise ValueError(f"--batch-size {count}: the package has {len(train):,} images; take a batch of so many at most")
     pixels = data.Resize(size)(train.images[:count], np.random.default_rng(0))
     return pixels - pixels.mean(axis=(0, 1, 2)), train.labels[:count]
 
@@ -28,6 +33,13 @@ PRECISIONS = ["float32", "tf32", "bf16"]
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, help="of products, default: float32 on a CPU, tf32 on a GPU")
+
+
+def at_least_one(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def chosen_precision(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:

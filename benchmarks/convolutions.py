@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.ceiling import add_precision, chosen_precision, matrix_product_rate, set_precision
+from benchmarks.ceiling import add_precision, at_least_one, chosen_precision, matrix_product_rate, set_precision
 from benchmarks.turns import warn_if_busy
 from minidl import models, nn
 from minidl.backend import on_device
@@ -28,6 +28,7 @@ from minidl.dtypes import as_dtype
 from minidl.kernels import convolution
 from minidl.kernels.window import Window
 from minidl.ops.arguments import padding_pairs, pair
+from minidl.program import main_or_exit
 
 ROUNDS = 7  # of each way, taking turns, after one to warm up
 
@@ -36,8 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or gpu")
     parser.add_argument("--variant", nargs="*", default=["paper", "torchvision"], choices=["paper", "torchvision"])
-    parser.add_argument("--batch-size", nargs="*", type=int, default=[], help="default: 32, on a GPU 128")
-    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--batch-size", nargs="*", type=at_least_one, default=[], help="default: 32, on a GPU 128")
+    parser.add_argument("--image-size", type=at_least_one, default=224)
     add_precision(parser)
     options = parser.parse_args(arguments)
     precision = chosen_precision(parser, options)
@@ -108,4 +109,4 @@ def seconds(task: Callable[[], Any], xp: Any) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main_or_exit(main)

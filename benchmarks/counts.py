@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import chain, product
 from math import prod
 
+from benchmarks.ceiling import at_least_one
 from minidl import models, nn
 
 # Rates of the datasheets of both boards: tensor cores without sparsity (operations a second; they print twice as much, with); memory
@@ -89,7 +90,7 @@ def update(model: nn.Module) -> Work:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", nargs="*", default=["paper", "torchvision"], choices=list(models.VARIANTS))
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=at_least_one, default=128)
     parser.add_argument("--precision", nargs="*", default=["tf32", "bf16"], choices=list(OPERATIONS))
     options = parser.parse_args(arguments)
     print(f"{'variant':12}{'':6}{'part':10}{'GFLOP':>9}{'MB':>9}" + "".join(f"{name:>18}" for name in BANDWIDTH))

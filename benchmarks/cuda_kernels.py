@@ -15,10 +15,12 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
+from benchmarks.ceiling import at_least_one
 from minidl.backend import on_device
 from minidl.dtypes import as_dtype
 from minidl.kernels import cuda, dropout, elementwise, im2col, lrn, pooling, sums, update
 from minidl.kernels.window import Window
+from minidl.program import main_or_exit
 
 OVERLAPPING = Window((3, 3), (2, 2))
 CONV1, CONV2 = Window((11, 11), (4, 4)), Window((5, 5), padding=((2, 2), (2, 2)))
@@ -81,9 +83,9 @@ def seconds(task: Callable[[], Any], xp: Any, repeat: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=at_least_one, default=128)
     parser.add_argument("--dtype", choices=["float32", "float64", "bfloat16"], default="float32")
-    parser.add_argument("--repeat", type=int, default=50)
+    parser.add_argument("--repeat", type=at_least_one, default=50)
     arguments = parser.parse_args()
     with on_device("gpu") as xp:
         large = xp.ones(1 << 28, xp.uint8)
@@ -102,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main_or_exit(main)

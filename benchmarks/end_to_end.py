@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 import minidl
-from benchmarks.ceiling import add_precision, chosen_precision, set_precision
+from benchmarks.ceiling import add_precision, at_least_one, chosen_precision, set_precision
 from benchmarks.turns import medians, warn_if_busy
 from minidl import Tensor, data, models, optim
 from minidl.backend import on_device
@@ -52,9 +52,11 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu or gpu")
     parser.add_argument("--variant", default="paper", choices=list(RECIPES), help="the network and its recipe (default: paper)")
-    parser.add_argument("--batch-size", type=int, help="default: the recipe's, 128 or 256")
-    parser.add_argument("--image-size", type=int, default=224, help="of the pieces, cut from images of 256/224 the size")
-    parser.add_argument("--steps", type=int, help=f"of each of {TURNS} turns, after one to warm up; default: 4, on a GPU 50")
+    parser.add_argument("--batch-size", type=at_least_one, help="default: the recipe's, 128 or 256")
+    parser.add_argument("--image-size", type=at_least_one, default=224, help="of the pieces, cut from images of 256/224 the size")
+    parser.add_argument(
+        "--steps", type=at_least_one, help=f"of each of {TURNS} turns, after one to warm up; default: 4, on a GPU 50"
+    )
     add_precision(parser)
     options = parser.parse_args(arguments)
 

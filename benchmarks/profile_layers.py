@@ -26,11 +26,20 @@ from unittest.mock import patch
 import minidl
 import minidl.functional as F
 from benchmarks import counts
-from benchmarks.ceiling import add_precision, chosen_precision, copy_rate, matrix_product_rate, real_images, set_precision
+from benchmarks.ceiling import (
+    add_precision,
+    at_least_one,
+    chosen_precision,
+    copy_rate,
+    matrix_product_rate,
+    real_images,
+    set_precision,
+)
 from benchmarks.turns import warn_if_busy
 from minidl import Function, Tensor, models, nn, optim
 from minidl.autograd import operations_behind
 from minidl.nn.module import observed
+from minidl.program import main_or_exit
 
 Times = dict[tuple[str, str], float]  # (layer, "forward" or "backward") -> seconds
 
@@ -60,12 +69,12 @@ class Clock:
 
 
 @contextmanager
-def noted(clock: Clock, layer_of: dict[int, str], note: Callable[[str, Any, Any], None]) -> Iterator[None]:
-    """Inside the block `note(layer, start, end)` is called for every operation on the way back; layer_of: its number -> layer."""
+def noted(clock: Clock, layer_of: dict[Function, str], note: Callable[[str, Any, Any], None]) -> Iterator[None]:
+    """Inside the block `note(layer, start, end)` is called for every operation on the way back; layer_of: its layer."""
     plain = Function.input_gradients
 
     def timed(node: Function, gradient: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        layer, start = layer_of.get(node.number, "loss"), clock.now()
+        layer, start = layer_of.get(node, "loss"), clock.now()
         gradients = list(plain(node, gradient))
         note(layer, start, clock.now())
         return iter(gradients)
@@ -77,14 +86,14 @@ def noted(clock: Clock, layer_of: dict[int, str], note: Callable[[str, Any, Any]
 def step(model: nn.Module, optimizer: optim.Optimizer, images: Tensor, labels: Tensor, clock: Clock) -> Times:
     """One training step; what the layers do not account for is under "between"."""
     spans: list[tuple[tuple[str, str], Any, Any]] = []
-    layer_of: dict[int, str] = {}
+    layer_of: dict[Function, str] = {}
     moment = start = clock.now()
 
     def computed(name: str, layer: nn.Module, result: Tensor) -> None:
         nonlocal moment
         spans.append(((name, "forward"), moment, clock.now()))
         for node in operations_behind([result]):
-            layer_of.setdefault(node.number, name)
+            layer_of.setdefault(node, name)
         moment = clock.now()
 
     with observed(model, computed):
@@ -113,9 +122,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or gpu")
     add_precision(parser)
     parser.add_argument("--variant", default="paper", choices=list(models.VARIANTS))
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--steps", type=int, default=9, help="timed steps, after two to warm up")
+    parser.add_argument("--batch-size", type=at_least_one, default=32)
+    parser.add_argument("--image-size", type=at_least_one, default=224)
+    parser.add_argument("--steps", type=at_least_one, default=9, help="timed steps, after two to warm up")
     options = parser.parse_args(arguments)
     precision = chosen_precision(parser, options)
     warn_if_busy()
@@ -161,4 +170,4 @@ def table(layers: list[counts.Layer], update: counts.Work, times: Times, rates: 
 
 
 if __name__ == "__main__":
-    main()
+    main_or_exit(main)

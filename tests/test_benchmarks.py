@@ -122,6 +122,27 @@ def test_a_cpu_has_no_reduced_precision(program):
     assert done.returncode == 2 and "--precision bf16 is for GPUs; a CPU computes in float32" in done.stderr
 
 
+@pytest.mark.parametrize("program", ["alexnet_step", "profile_layers", "convolutions", "end_to_end", "counts", "cuda_kernels"])
+@pytest.mark.parametrize("size", ["0", "-3", "many"])
+def test_a_batch_has_images(program, size):
+    done = run("-m", f"benchmarks.{program}", f"--batch-size={size}")
+    assert done.returncode == 2 and f"--batch-size: expected a whole number of at least 1, got '{size}'" in done.stderr
+
+
+@pytest.mark.parametrize("program", ["alexnet_step", "profile_layers"])
+def test_a_batch_larger_than_the_data_is_refused(program):
+    """Or images a second would count images that nobody saw."""
+    done = run("-m", f"benchmarks.{program}", "--batch-size", 5001)
+    assert done.returncode == 1 and "--batch-size 5001: the package has 5,000 images" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("program", ["alexnet_step", "profile_layers", "convolutions", "end_to_end"])
+def test_a_device_that_is_none(program):
+    done = run("-m", f"benchmarks.{program}", "--device", "tpu")
+    assert done.returncode == 1 and "unknown device 'tpu': use" in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("precision, dtype, products", [
     ("float32", "float32", "highest"), ("tf32", "float32", "high"), ("bf16", "bfloat16", "highest"),
 ])  # fmt: skip
