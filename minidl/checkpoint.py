@@ -21,7 +21,10 @@ from minidl.nn import Module
 
 
 def save_weights(model: Module, path: str | os.PathLike[str], **description: str) -> None:
-    """Write the parameters and buffers of `model` to `path`; `description` is stored with them as text."""
+    """Write the parameters and buffers of `model` to `path`; `description` is stored with them as text.
+
+    Raises TypeError for numbers that NumPy does not have (bfloat16), OSError where nothing can be written.
+    """
     _write(model.state_dict(), {key: str(value) for key, value in description.items()}, path)
 
 
@@ -60,6 +63,11 @@ def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dic
 
 
 def _write(arrays: Mapping[str, np.ndarray], metadata: dict[str, str], path: str | os.PathLike[str]) -> None:
+    for name, array in arrays.items():
+        if _is_foreign(array.dtype):  # `_read` would refuse the file, and the weights were lost
+            raise TypeError(
+                f"{path}: {name} is {array.dtype.name}, a type that NumPy does not have; make it float32 before it is saved"
+            )
     try:
         with replacing(path) as temporary:
             save_file(_in_order(arrays), temporary, metadata=metadata)
@@ -75,15 +83,18 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             for array in arrays.values():
-                if (
-                    array.dtype.type.__module__ != "numpy"
-                ):  # the same file is refused whether or not ml_dtypes was imported before
+                if _is_foreign(array.dtype):  # the same file is refused whether or not ml_dtypes was imported before
                     raise TypeError(f"data type {array.dtype.name!r}")
             return arrays, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a complete safetensors file ({error}); it may be damaged or cut short") from error
     except TypeError as error:  # bfloat16 and the 8-bit floats
         raise ValueError(f"{path}: holds numbers of a type that NumPy does not have ({error}); store them as float32") from error
+
+
+def _is_foreign(dtype: np.dtype) -> bool:
+    """Whether another package brought the type: bfloat16 and the 8-bit floats."""
+    return dtype.type.__module__ != "numpy"
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], text: str) -> str:

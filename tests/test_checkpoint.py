@@ -126,6 +126,16 @@ def test_numbers_of_a_type_that_numpy_lacks(tmp_path, known):
         load_weights(nn.Linear(1, 1, bias=False), path)
 
 
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    layer = nn.Linear(1, 1, bias=False)
+    layer.weight = nn.Parameter(minidl.Tensor([[1.0]]).astype("bfloat16"))
+    path = tmp_path / "weights.safetensors"
+    for save in (lambda: save_weights(layer, path), lambda: checkpoint.save_state(layer.state_dict(), {}, path)):
+        with pytest.raises(TypeError, match=f"{path}: weight is bfloat16.*make it float32 before it is saved"):
+            save()
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_float_types_are_converted(tmp_path):
     save_file({"weight": np.array([[0.5]], np.float16)}, tmp_path / "weights.safetensors")
     layer = nn.Linear(1, 1, bias=False)
