@@ -25,7 +25,10 @@ def is_bfloat16(dtype: np.dtype) -> bool:
 
 
 def as_dtype(dtype: Any) -> np.dtype:
-    """`numpy.dtype(dtype)` that also knows "bfloat16". Raises RuntimeError if the package for that is missing."""
+    """`numpy.dtype(dtype)` that also knows "bfloat16".
+
+    Raises RuntimeError if the package for that is missing, TypeError for what is no type of real numbers.
+    """
     if isinstance(dtype, str) and dtype == "bfloat16":
         try:
             import ml_dtypes  # optional: NumPy needs it for nothing else
@@ -35,7 +38,13 @@ def as_dtype(dtype: Any) -> np.dtype:
                 "`python -m pip install ml_dtypes`"
             ) from error
         return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(dtype)
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or not (found.kind in "iub" or is_floating(found)):
+        raise TypeError(f'dtype: expected a type of real numbers, such as "float32", "bfloat16" or "int64", got {dtype!r}')
+    return found
 
 
 def rounded(function: Callable[..., Any], *arguments: Any) -> Any:

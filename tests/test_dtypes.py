@@ -13,6 +13,7 @@ import minidl
 import minidl.functional as F
 from minidl import Tensor
 from minidl.backend import to_device
+from minidl.data import DataLoader, EmbeddedCIFAR10
 from minidl.dtypes import as_dtype, is_bfloat16, is_floating, rounded
 from minidl.kernels import convolution, parallel
 from minidl.kernels.window import Window
@@ -32,14 +33,21 @@ def narrow(*shape: int, value: float = 1.0) -> Tensor:
     ("V2", False), ("float8_e4m3fn", False),
 ])  # fmt: skip
 def test_which_types_are_floating_point(dtype, floating):
-    assert is_floating(as_dtype(dtype)) is floating
-    assert is_bfloat16(as_dtype(dtype)) is (dtype == "bfloat16")
+    assert is_floating(np.dtype(dtype)) is floating
+    assert is_bfloat16(np.dtype(dtype)) is (dtype == "bfloat16")
 
 
 def test_other_kinds_are_refused_as_before(device):
     for array in (np.zeros(2, "V2"), np.zeros(2, "float8_e4m3fn"), np.zeros(2, complex)):
         with pytest.raises(TypeError, match="a Tensor holds numbers; ndarray gives an array of dtype"):
             Tensor(array, device="cpu")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat17", "S3", "complex64", object, 3])
+def test_a_tensor_of_anything_but_numbers_is_refused(dtype):
+    for make in (Tensor([1.0]).astype, lambda dtype: DataLoader(EmbeddedCIFAR10(), 5, dtype=dtype)):
+        with pytest.raises(TypeError, match=f"expected a type of real numbers, .* got {dtype!r}"):
+            make(dtype)
 
 
 def test_without_its_package_the_error_says_what_to_install(monkeypatch):

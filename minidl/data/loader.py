@@ -73,7 +73,7 @@ class DataLoader:
         self.drop_last = drop_last
         self.device = device
         self.prefetch = prefetch
-        self.dtype = dtype
+        self.dtype = None if dtype is None else as_dtype(dtype)
         self.epoch = 0  # the number of the next epoch
         self.first_batch = 0  # the number of the batch at which it starts
         self._failures = Failures(len(dataset), max_failures)
@@ -149,7 +149,7 @@ class DataLoader:
     def _transformed(self, images: Images, epoch: int, number: int) -> Images:
         if self.transform is not None:
             images = self.transform(images, np.random.default_rng([self.seed, epoch, number]))
-        return get_array_module(images).ascontiguousarray(images, None if self.dtype is None else as_dtype(self.dtype))
+        return get_array_module(images).ascontiguousarray(images, self.dtype)
 
     def _one_by_one(self, indices: NDArray[np.int64]) -> Arrays | None:
         found = (self._decodable(int(index)) for index in indices)
