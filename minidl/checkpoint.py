@@ -25,7 +25,8 @@ def save_weights(model: Module, path: str | os.PathLike[str], **description: str
 
     Raises TypeError for numbers that NumPy does not have (bfloat16), OSError where nothing can be written.
     """
-    _write(model.state_dict(), {key: str(value) for key, value in description.items()}, path)
+    arrays = _storable(model.state_dict(), path)
+    _write(arrays, {key: str(value) for key, value in description.items()}, path)
 
 
 def load_weights(model: Module, path: str | os.PathLike[str]) -> dict[str, str]:
@@ -44,8 +45,9 @@ def load_weights(model: Module, path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def save_state(arrays: Mapping[str, np.ndarray], description: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write arrays and a description (anything JSON can say), with a checksum over both."""
+    """Write arrays and a description (anything JSON can say), with a checksum over both. Raises what `save_weights` raises."""
     text = json.dumps(description)
+    arrays = _storable(arrays, path)
     _write(arrays, {"description": text, "sha256": _checksum(arrays, text)}, path)
 
 
@@ -62,12 +64,17 @@ def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dic
     return arrays, json.loads(text)
 
 
-def _write(arrays: Mapping[str, np.ndarray], metadata: dict[str, str], path: str | os.PathLike[str]) -> None:
+def _storable(arrays: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> Mapping[str, np.ndarray]:
+    """`arrays`, if `_read` will take them again. What it refuses would be lost."""
     for name, array in arrays.items():
-        if _is_foreign(array.dtype):  # `_read` would refuse the file, and the weights were lost
+        if _is_foreign(array.dtype):
             raise TypeError(
                 f"{path}: {name} is {array.dtype.name}, a type that NumPy does not have; make it float32 before it is saved"
             )
+    return arrays
+
+
+def _write(arrays: Mapping[str, np.ndarray], metadata: dict[str, str], path: str | os.PathLike[str]) -> None:
     try:
         with replacing(path) as temporary:
             save_file(_in_order(arrays), temporary, metadata=metadata)
