@@ -183,8 +183,10 @@ def old_run(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 def set_precision(precision: str, device: str) -> str:
     """Make products what --precision says, and return the type of the images to train with.
 
-    Raises ValueError for what a CPU has nothing for, RuntimeError if the package for bfloat16 is missing.
+    Raises ValueError for what is none, or what a CPU has nothing for; RuntimeError if the package for bfloat16 is missing.
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"config.json: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if precision != "float32" and device == "cpu":
         raise ValueError(
             f"--precision {precision} is for GPUs, whose tensor cores are fast with it; a CPU has none and would be slower. "

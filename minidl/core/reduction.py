@@ -20,8 +20,10 @@ Axis = int | tuple[int, ...] | None
 
 def axes_of(axis: Axis, x: Tensor) -> tuple[int, ...]:
     """The axes of `x` that `axis` names, counted from the first; None names all."""
-    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    axes = tuple(range(x.ndim)) if axis is None else tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     for a in axes:
+        if isinstance(a, bool) or not isinstance(a, (int, np.integer)):
+            raise TypeError(f"axis must be an int, several of them, or None for all; got {axis!r}")
         if not -x.ndim <= a < x.ndim:
             raise ValueError(f"axis {a} of a Tensor of shape {x.shape}, which has {x.ndim} axes")
     positive = tuple(a % x.ndim for a in axes)

@@ -24,6 +24,8 @@ ERRORS = {
     "sum": (lambda x: x.sum(axis=2), ValueError, r"axis 2 of a Tensor of shape \(2, 3\), which has 2 axes"),
     "mean": (lambda x: x.mean(axis=(0, -3)), ValueError, r"axis -3 of a Tensor of shape \(2, 3\)"),
     "max": (lambda x: x.max(axis=(0, -2)), ValueError, r"axis \(0, -2\) names an axis twice"),
+    "sum over no axis": (lambda x: x.sum(1.0), TypeError, r"axis must be an int, several of them, or None for all; got 1.0"),
+    "mean over a name": (lambda x: x.mean("a"), TypeError, r"axis must be an int, .* got 'a'"),
     "min": (lambda x: x.min(axis=5), ValueError, r"axis 5 of a Tensor"),
     "min of integers": (lambda x: x.astype(int).min(axis=5), ValueError, r"axis 5 of a Tensor"),
     "argmax": (lambda x: x.argmax(axis=2), ValueError, r"axis"),
