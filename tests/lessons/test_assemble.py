@@ -231,7 +231,11 @@ def test_a_loop_without_end_is_stopped(workbook, monkeypatch):
 
     monkeypatch.setattr(assemble, "_too_slow", stop)
     monkeypatch.setattr(assemble, "STEP_SECONDS", 2.0)
-    assert commands.main(["assemble", "--epochs", "1"]) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored
+    try:
+        assert commands.main(["assemble", "--epochs", "1"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert said == [
         f"Still at work after 2 s, at line {line}, in relu:\n    while True: pass\nA loop without end, or far more work than needed?"
     ]
