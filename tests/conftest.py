@@ -24,6 +24,7 @@ import standin_cupy
 
 import minidl
 from minidl import backend
+from minidl.kernels import implicit_gemm
 
 BACKENDS = ("cpu", "standin", "gpu")
 
@@ -61,6 +62,13 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
             pytest.skip(str(error))
         stack.enter_context(backend.fixed_random(0))
         yield name
+
+
+@pytest.fixture(autouse=True)
+def tensor_cores_left_out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU that pretends to be a GPU they take seconds for a layer: only what is marked `tensor_cores` goes there."""
+    if not request.node.get_closest_marker("tensor_cores") and "gpu" not in (request.config.getoption("--device") or ()):
+        monkeypatch.setattr(implicit_gemm, "CAPABILITY", 1000)
 
 
 @pytest.fixture

@@ -43,9 +43,6 @@ class DynamicLibNotFoundError(RuntimeError):
     """CUDA's pathfinder, by which CuPy 14 finds the toolkit, raises one of this name."""
 
 
-PAYS = implicit_gemm.pays
-
-
 class Machine:
     """A pretended machine, at first a healthy one with two GPUs; `examine` returns the exit status and what was printed."""
 
@@ -53,7 +50,6 @@ class Machine:
         self.monkeypatch, self.capsys, self.folder = monkeypatch, capsys, folder
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setattr(doctor, "SIZES", {"cpu": (32, 1), "gpu": (64, 1)})
-        monkeypatch.setattr(implicit_gemm, "pays", lambda *case: False)  # on the stand-in it takes many seconds
         monkeypatch.setattr(doctor, "SECONDS", 0)
         find = metadata.distributions
         monkeypatch.setattr(doctor.metadata, "distributions", lambda: find(path=[str(folder)]))
@@ -147,9 +143,10 @@ def test_a_healthy_machine(machine, monkeypatch):
     assert minidl.get_float32_matmul_precision() == "highest"
 
 
+@pytest.mark.tensor_cores
 def test_tensor_cores_are_tried(machine, monkeypatch):
     asked = set()
-    pays = PAYS  # the one that `machine` has replaced
+    pays = implicit_gemm.pays
     monkeypatch.setattr(implicit_gemm, "pays", lambda *case: asked.add((case[1].name, pays(*case))) or False)
     machine.examine()
     assert asked == {("float32", False), ("float32", True), ("bfloat16", True)}

@@ -34,7 +34,7 @@ def outcome(lesson: Lesson, text: str, device: str = "cpu") -> list[Event]:
     return [event for event in events if event.kind != "begin"]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def started(request, tmp_path_factory):
     """{lesson: its worked file as a script, in a folder elsewhere, as a Future}. They run one by one, on another core, from the first
     test on: the tests that look at them are the last."""
