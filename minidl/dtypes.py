@@ -63,10 +63,3 @@ def _wide(argument: Any) -> Any:
 
 def _narrow(result: Array) -> Array:
     return result.astype(as_dtype("bfloat16")) if result.dtype == np.float32 else result
-
-
-def add_up(x: Array, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """`x.sum(axis, keepdims)`; bfloat16 is added up in float32, without a copy of `x` in it."""
-    if is_bfloat16(x.dtype):
-        return x.sum(axis=axis, keepdims=keepdims, dtype=np.float32).astype(x.dtype)
-    return x.sum(axis=axis, keepdims=keepdims)

@@ -8,9 +8,8 @@ import numpy as np
 
 from minidl.backend import get_array_module
 from minidl.core.shape import broadcast_to
-from minidl.dtypes import add_up, is_floating
 from minidl.function import Function
-from minidl.kernels.sums import STRIP, sum_to_last_axis
+from minidl.kernels.sums import add_up
 
 if TYPE_CHECKING:
     from minidl.tensor import Tensor
@@ -39,11 +38,6 @@ class Sum(Function):
         self.axes, self.keepdims = axes, keepdims
 
     def forward(self, x):
-        last = x.ndim - 1
-        # What a bias receives. Integers and booleans are added up in a wider type, which is `add_up`'s to choose.
-        if last > 0 and x.size > STRIP * x.shape[-1] and self.axes == tuple(range(last)) and is_floating(x.dtype):
-            total = sum_to_last_axis(x)
-            return total.reshape((1,) * last + total.shape) if self.keepdims else total
         return add_up(x, self.axes, self.keepdims)
 
     def backward(self, gradient):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minidl.backend import get_array_module
-from minidl.dtypes import add_up
 from minidl.function import Function
+from minidl.kernels.sums import add_up
 
 if TYPE_CHECKING:
     from minidl.tensor import Tensor

@@ -35,6 +35,7 @@ def pays(xp: ModuleType, dtype: np.dtype, images: tuple[int, ...], weight: tuple
     return (
         xp is not np
         and (is_bfloat16(dtype) or (dtype == np.float32 and get_float32_matmul_precision() == "high"))
+        and min(weight) > 0
         and weight[2] % chunk == weight[3] // groups % chunk == 0
         and max(prod(images), prod(weight), images[0] * prod(window.output_size(*images[1:3])) * weight[3]) <= LARGEST
         and int(xp.cuda.Device().compute_capability) >= CAPABILITY
@@ -48,7 +49,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
     y = xp.empty((len(x), *window.output_size(*x.shape[1:3]), o), x.dtype)
     if y.size:
         card = _card(xp, xp.cuda.Device().id)
-        arrays = _in_chunks(x, weight, weight if bias is None else bias)
+        arrays = _in_chunks(x, weight, weight if bias is None else bias)  # some array has to be in its place
         constants = [_geometry(window, x, y, groups), np.int32(o // groups), np.int32(bias is not None)]
         grid = (card.tiles(prod(y.shape[:3]), o // groups), groups)
         _launch(card, "convolve", grid, [*arrays, y], constants)

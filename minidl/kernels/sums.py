@@ -1,4 +1,4 @@
-"""The sum over all axes but the last, which is what a bias receives: in strips, and in strips of their sums.
+"""Sums. Over all axes but the last, which is what a bias receives, they go in strips, and in strips of their sums.
 
 AlexNet's first layer adds up 387,200 numbers for each channel at 128 images. One after the other, in single precision, they lose three
 digits; in strips the error grows like the logarithm. And strips are work for many threads: CuPy's own sum gives each channel to one
@@ -10,11 +10,22 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.backend import Array, get_array_module
-from minidl.dtypes import is_bfloat16
+from minidl.dtypes import is_bfloat16, is_floating
 from minidl.kernels import cuda
 
 STRIP = 128  # rows that are added up one after the other
 TOGETHER = 8  # strips to a block of threads
+
+
+def add_up(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """`x.sum(axes, keepdims=keepdims)`, the many terms of a bias in strips. bfloat16 is added up in float32 and rounded once; integers and
+    booleans in the wider type that NumPy takes for them."""
+    if x.ndim > 1 and x.size > STRIP * x.shape[-1] and axes == tuple(range(x.ndim - 1)) and is_floating(x.dtype):
+        total = sum_to_last_axis(x)
+        return total.reshape((1,) * (x.ndim - 1) + total.shape) if keepdims else total
+    if is_bfloat16(x.dtype):
+        return x.sum(axis=axes, keepdims=keepdims, dtype=np.float32).astype(x.dtype)
+    return x.sum(axis=axes, keepdims=keepdims)
 
 
 def sum_to_last_axis(x: Array) -> Array:

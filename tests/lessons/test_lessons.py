@@ -5,8 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
@@ -19,7 +17,7 @@ from lessons.runner.examine import Event, check_functions, examine, title_of
 
 MUTANTS = [(lesson, mutant) for lesson in COURSE for mutant in lesson.checks.MUTANTS]
 every_lesson = pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.name)
-SECONDS = 60  # that a worked file may take with two cores for itself
+SECONDS = 120  # that a worked file may take beside another test: a minute with two cores for itself
 
 
 @pytest.fixture(autouse=True)
@@ -32,37 +30,6 @@ def outcome(lesson: Lesson, text: str, device: str = "cpu") -> list[Event]:
     """What the checks find in `text`; the whole file is not run."""
     events = examine(text, lesson.name, lesson.checks, (device,), whole=False)
     return [event for event in events if event.kind != "begin"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def started(request, tmp_path_factory):
-    """{lesson: its worked file as a script, in a folder elsewhere, as a Future}. They run one by one, on another core, from the first
-    test on: the tests that look at them are the last."""
-
-    def run(lesson: Lesson) -> tuple[subprocess.CompletedProcess, Path]:
-        folder = tmp_path_factory.mktemp(lesson.name)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "PYTHONWARNINGS": "error::RuntimeWarning"}
-        command = [sys.executable, str(lesson.path)]
-        # Twice the time, because these tests work beside it.
-        result = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=2 * SECONDS)
-        return result, folder
-
-    asked = [item.callspec.params["lesson"] for item in request.session.items if "runs" in getattr(item, "fixturenames", ())]
-    pool = ThreadPoolExecutor(1)
-    yield {lesson: pool.submit(run, lesson) for lesson in sorted(set(asked), key=lambda lesson: lesson.number)}
-    pool.shutdown(cancel_futures=True)  # nobody waits for what nobody looks at, when the tests end early
-
-
-@pytest.fixture
-def runs(started):
-    """`runs(lesson)`: (what the worked file printed, the folder that it ran in)."""
-
-    def run(lesson: Lesson) -> tuple[str, Path]:
-        result, folder = started[lesson].result()
-        assert result.returncode == 0 and not result.stderr, result.stderr
-        return result.stdout, folder
-
-    return run
 
 
 @every_lesson
@@ -117,6 +84,23 @@ def named(lesson, mutant, device):
     wrong = [event for event in outcome(lesson, lesson.text.replace(mutant.old, mutant.new), device) if event.kind == "wrong"]
     assert len(wrong) == 1
     assert re.search(mutant.says, wrong[0].text), wrong[0].text
+
+
+@every_lesson
+def test_the_worked_file_runs_as_a_script(lesson, tmp_path):
+    """Anywhere: it leaves its pictures there, and prints what its text quotes."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "PYTHONWARNINGS": "error::RuntimeWarning"}
+    command = [sys.executable, str(lesson.path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=SECONDS)
+    assert result.returncode == 0 and not result.stderr, result.stderr
+    for quoted in re.findall(r"^# %% \[markdown\]\n((?:#     .+\n)+)", lesson.text, re.M):
+        text = re.sub(r"^#     ", "", quoted, flags=re.M)
+        assert text in result.stdout, text
+    pictures = sorted(tmp_path.iterdir())
+    assert pictures and all(p.name.startswith(f"{lesson.number:02}_") and p.suffix == ".png" for p in pictures)
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert image.width >= 600 and len(image.convert("RGB").getcolors(1 << 24)) > 50
 
 
 @every_lesson
@@ -249,24 +233,3 @@ y = 5
     ]  # fmt: skip
     kept = source.definitions(ast.parse("figure = plt.figure()\nf = partial(print)\n"), keep={"f"})
     assert [ast.unparse(node) for node in kept] == ["f = partial(print)"]
-
-
-# The worked files as scripts: see `started`
-
-
-@every_lesson
-def test_the_worked_file_runs_as_a_script_and_leaves_its_pictures(lesson, runs):
-    _, folder = runs(lesson)
-    pictures = sorted(folder.iterdir())
-    assert pictures and all(p.name.startswith(f"{lesson.number:02}_") and p.suffix == ".png" for p in pictures)
-    for picture in pictures:
-        with Image.open(picture) as image:
-            assert image.width >= 600 and len(image.convert("RGB").getcolors(1 << 24)) > 50
-
-
-@every_lesson
-def test_quoted_output_is_what_the_file_prints(lesson, runs):
-    printed, _ = runs(lesson)
-    for quoted in re.findall(r"^# %% \[markdown\]\n((?:#     .+\n)+)", lesson.text, re.M):
-        text = re.sub(r"^#     ", "", quoted, flags=re.M)
-        assert text in printed, text
