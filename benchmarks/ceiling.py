@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from minidl import data
-from minidl.backend import on_device, set_float32_matmul_precision
-from minidl.dtypes import as_dtype
+from minidl.backend import on_device
+from minidl.dtypes import PRECISIONS, as_dtype, set_precision
 from minidl.kernels import parallel
 from minidl.kernels.matmul import matmul
 
@@ -26,9 +26,6 @@ def real_images(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"--batch-size {count}: the package has {len(train):,} images; take a batch of so many at most")
     pixels = data.Resize(size)(train.images[:count], np.random.default_rng(0))
     return pixels - pixels.mean(axis=(0, 1, 2)), train.labels[:count]
-
-
-PRECISIONS = ["float32", "tf32", "bf16"]
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -47,12 +44,6 @@ def chosen_precision(parser: argparse.ArgumentParser, options: argparse.Namespac
     if options.device == "cpu" and options.precision not in (None, "float32"):
         parser.error(f"--precision {options.precision} is for GPUs; a CPU computes in float32")
     return options.precision or ("float32" if options.device == "cpu" else "tf32")
-
-
-def set_precision(precision: str) -> str:
-    """From here on products are "float32", "tf32" or "bf16", as the examples call it. Returns the type of the images for that."""
-    set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    return "bfloat16" if precision == "bf16" else "float32"
 
 
 def matrix_product_rate(device: str, precision: str) -> float:

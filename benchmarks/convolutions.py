@@ -20,11 +20,11 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.ceiling import add_precision, at_least_one, chosen_precision, matrix_product_rate, set_precision
+from benchmarks.ceiling import add_precision, at_least_one, chosen_precision, matrix_product_rate
 from benchmarks.turns import warn_if_busy
 from minidl import models, nn
 from minidl.backend import on_device
-from minidl.dtypes import as_dtype
+from minidl.dtypes import as_dtype, set_precision
 from minidl.kernels import convolution
 from minidl.kernels.window import Window
 from minidl.ops.arguments import padding_pairs, pair

@@ -26,12 +26,13 @@ import numpy as np
 from PIL import Image
 
 import minidl
-from benchmarks.ceiling import add_precision, at_least_one, chosen_precision, set_precision
+from benchmarks.ceiling import add_precision, at_least_one, chosen_precision
 from benchmarks.turns import medians, warn_if_busy
 from minidl import Tensor, data, models, optim
 from minidl.backend import on_device
 from minidl.data.open import open_data
 from minidl.data.packing import pack
+from minidl.dtypes import set_precision
 from minidl.preparation import loaders, statistics
 from minidl.program import main_or_exit
 from minidl.recipes import RECIPES, Recipe, optimiser

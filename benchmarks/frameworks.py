@@ -25,13 +25,14 @@ class Minidl:
         import minidl
         import minidl.functional as F
         from minidl import models, optim
+        from minidl.dtypes import set_precision
 
         minidl.set_default_device(device)
-        minidl.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        dtype = set_precision(precision)
         minidl.manual_seed(0)
         with np.load(images) as stored:
             self.images, self.labels = minidl.Tensor(stored["images"]), minidl.Tensor(stored["labels"])
-        self.images = self.images.astype("bfloat16" if precision == "bf16" else "float32")
+        self.images = self.images.astype(dtype)
         self.model = models.AlexNet(variant, CLASSES, image_size=size)
         self.optimizer = optim.SGD(self.model.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4)
         self.loss_of, self.no_grad, self.asynchronous = F.cross_entropy, minidl.no_grad, device != "cpu"

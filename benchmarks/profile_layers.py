@@ -33,11 +33,11 @@ from benchmarks.ceiling import (
     copy_rate,
     matrix_product_rate,
     real_images,
-    set_precision,
 )
 from benchmarks.turns import warn_if_busy
 from minidl import Function, Tensor, models, nn, optim
 from minidl.autograd import operations_behind
+from minidl.dtypes import set_precision
 from minidl.nn.module import observed
 from minidl.program import main_or_exit
 

@@ -35,7 +35,7 @@ import minidl
 from minidl import models
 from minidl.checkpoint import save_weights
 from minidl.data.open import checked, open_data
-from minidl.dtypes import as_dtype
+from minidl.dtypes import PRECISIONS, set_precision
 from minidl.evaluation import read_config
 from minidl.gallery import Gallery
 from minidl.preparation import FILE as STATISTICS
@@ -71,7 +71,6 @@ HELP = {
     "images_per_crop": "so many images share one crop and one mirroring",
 }
 FIXED = ["variant", "width", "image_size", "stored_size", "batch_size", "mean", "divide"]  # what a checkpoint stands on
-PRECISIONS = ["float32", "tf32", "bf16"]
 CHOICES = {
     "variant": list(models.VARIANTS),
     "rate": ["inside", "outside"],
@@ -180,22 +179,6 @@ def old_run(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     return options.resume, config
 
 
-def set_precision(precision: str, device: str) -> str:
-    """Make products what --precision says, and return the type of the images to train with.
-
-    Raises ValueError for what is none, or what a CPU has nothing for; RuntimeError if the package for bfloat16 is missing.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(f"config.json: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if precision != "float32" and device == "cpu":
-        raise ValueError(
-            f"--precision {precision} is for GPUs, whose tensor cores are fast with it; a CPU has none and would be slower. "
-            "Use --precision float32, or --device gpu"
-        )
-    minidl.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    return as_dtype("bfloat16" if precision == "bf16" else "float32").name
-
-
 def same_images(config: dict[str, Any], train: Any, test: Any) -> None:
     """Note in `config` which images these are. Raises ValueError if it says that there were others."""
     labels = np.concatenate([train.labels, test.labels]).astype(np.int64)
@@ -232,7 +215,13 @@ def main() -> None:
         raise ValueError("--crops goes with --eval; training tests with the centre of each image")
     out, config = old_run(options) if options.resume else new_run(options)
     recipe, seed = recipe_from(config["recipe"]), config["seed"]
-    dtype = set_precision(config["precision"], options.device)
+    precision = config["precision"]
+    if options.device == "cpu" and precision in PRECISIONS[1:]:
+        raise ValueError(
+            f"--precision {precision} is for GPUs, whose tensor cores are fast with it; a CPU has none and would be slower. "
+            "Use --precision float32, or --device gpu"
+        )
+    dtype = set_precision(precision)
     minidl.manual_seed(seed)
 
     train, test = checked(*open_data(Path(config["data"]) if config["data"] else None, recipe.stored_size))

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array
+from minidl.backend import Array, set_float32_matmul_precision
+
+PRECISIONS = ("float32", "tf32", "bf16")
 
 
 def is_floating(dtype: np.dtype) -> bool:
@@ -45,6 +47,19 @@ def as_dtype(dtype: Any) -> np.dtype:
     if found is None or not (found.kind in "iub" or is_floating(found)):
         raise TypeError(f'dtype: expected a type of real numbers, such as "float32", "bfloat16" or "int64", got {dtype!r}')
     return found
+
+
+def set_precision(precision: str) -> str:
+    """Make products on a GPU those of `precision`, one of `PRECISIONS`, and return the name of the type that images have with it.
+
+    "float32" throughout; "tf32", factors rounded to 10 binary digits inside the products; "bf16", activations and gradients in bfloat16,
+    to which the layers follow the images. Raises RuntimeError if the package for bfloat16 is missing, ValueError for any other name.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    dtype = as_dtype("bfloat16" if precision == "bf16" else "float32")
+    set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    return dtype.name
 
 
 def rounded(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,6 +1,6 @@
 // The product of two matrices, TILE_M x TILE_N elements of it by a block of threads, in steps along the sum: what a kernel has to bring
-// is where the two factors come from. implicit_gemm.py sets TILE_M, 128 or 256. A step takes 128 bytes of each row of the left factor, DEPTH elements. Copies into shared memory
-// run STAGES - 1 steps ahead of the arithmetic, and each warp keeps 64 x 64 sums in registers.
+// is where the two factors come from. implicit_gemm.py sets TILE_M, 128 or 256. A step takes 128 bytes of each row of the left factor,
+// DEPTH elements. Copies into shared memory run STAGES - 1 steps ahead of the arithmetic, and each warp keeps 64 x 64 sums in registers.
 //
 // All memory moves in chunks of 16 bytes. In shared memory a tile is
 //

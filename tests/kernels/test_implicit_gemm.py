@@ -22,15 +22,6 @@ ALEXNET = [  # side, channels, outputs, kernel, groups of the paper's layers, th
 ]  # fmt: skip
 
 
-@pytest.fixture
-def gpu(device):
-    if device == "cpu":
-        pytest.skip("for GPUs")
-    if standin_cupy.compiler() is None and get_array_module(to_device(np.zeros(1), device)) is standin_cupy:
-        pytest.skip("no C++ compiler to build the kernels with")
-    return device
-
-
 @st.composite
 def convolutions(draw, types=("float32", "bfloat16")):
     """(window, shape of the images, of the weights, groups): more and less than a tile, strides, gaps, padding of its own each side."""

@@ -1,6 +1,7 @@
 """The sum of all pixels, channel by channel."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,8 +20,20 @@ def test_it_is_numpys(device, shape, seed, dtype, layout):
     assert_close(result, x.reshape(-1, shape[-1]).astype(np.float64).sum(axis=0))
 
 
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2), ()])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.uint8, bool])
+def test_whatever_is_added_up_is_numpys(device, dtype, axes, keepdims):
+    """More than a strip of it along any axis."""
+    x = np.random.default_rng(0).integers(0, 2, (130, 131, 3)).astype(dtype)
+    expected = x.sum(axis=axes, keepdims=keepdims)
+    result = to_device(sums.add_up(to_device(x, device), axes, keepdims), "cpu")
+    assert result.dtype == expected.dtype and result.shape == expected.shape
+    np.testing.assert_array_equal(result, expected)  # whole numbers are exact in any order
+
+
 def test_many_small_numbers_do_not_get_lost(device):
     """Strips and their sums: errors grow like the logarithm of the number of pixels, not like the number."""
     x = np.full((20, 100, 100, 8), 0.1, np.float32)
-    result = to_device(sums.sum_to_last_axis(to_device(x, device)), "cpu")
+    result = to_device(sums.add_up(to_device(x, device), (0, 1, 2), keepdims=False), "cpu")
     np.testing.assert_allclose(result, np.float64(np.float32(0.1)) * 200_000, rtol=1e-5)
