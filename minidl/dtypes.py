@@ -26,6 +26,11 @@ def is_bfloat16(dtype: np.dtype) -> bool:
     return dtype.kind == "V" and dtype.name == "bfloat16"
 
 
+def computed_in(dtype: np.dtype) -> np.dtype:
+    """The type in which numbers of `dtype` are added up: float32 for bfloat16, else `dtype` itself."""
+    return np.dtype(np.float32) if is_bfloat16(dtype) else dtype
+
+
 def as_dtype(dtype: Any) -> np.dtype:
     """`numpy.dtype(dtype)` that also knows "bfloat16".
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.backend import Array, get_array_module
-from minidl.dtypes import is_bfloat16, is_floating
+from minidl.dtypes import computed_in, is_bfloat16, is_floating
 from minidl.kernels import cuda
 
 STRIP = 128  # rows that are added up one after the other
@@ -38,7 +38,7 @@ def sum_to_last_axis(x: Array) -> Array:
 
 
 def _add(rows: Array) -> Array:
-    xp, whole, wide = get_array_module(rows), len(rows) // STRIP * STRIP, _wide(rows)
+    xp, whole, wide = get_array_module(rows), len(rows) // STRIP * STRIP, computed_in(rows.dtype)
     if len(rows) <= STRIP:
         return rows.sum(axis=0, keepdims=True, dtype=wide)
     strips = rows[:whole].reshape(-1, STRIP, rows.shape[1]).sum(axis=1, dtype=wide)
@@ -47,12 +47,7 @@ def _add(rows: Array) -> Array:
 
 def _add_by_kernel(rows: Array) -> Array:
     (rows,) = cuda.contiguous(rows)
-    sums = get_array_module(rows).empty((-(-len(rows) // STRIP), rows.shape[1]), _wide(rows))
+    sums = get_array_module(rows).empty((-(-len(rows) // STRIP), rows.shape[1]), computed_in(rows.dtype))
     over = (-(-len(sums) // TOGETHER), TOGETHER, rows.shape[1])
     cuda.launch("sums", "sum_strips", [rows, sums], [*rows.shape, STRIP, TOGETHER], over)
     return sums
-
-
-def _wide(rows: Array) -> np.dtype:
-    """The type that `rows` are added up in."""
-    return np.dtype(np.float32) if is_bfloat16(rows.dtype) else rows.dtype

@@ -10,6 +10,7 @@ from minidl import backend
 from minidl.backend import Array, get_array_module
 from minidl.dtypes import is_floating
 from minidl.function import Function
+from minidl.kernels import cross_entropy as kernel
 from minidl.ops.activation import softmax
 from minidl.ops.arguments import check_tensor, in_float32
 from minidl.tensor import Tensor, wrap
@@ -26,7 +27,6 @@ def cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 0.0, red
     (On a GPU the values are not looked at, that would stop the device: a label out of range makes the loss NaN instead.)
     """
     check_tensor("cross_entropy", "logits", logits)
-    logits = in_float32(logits)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing!r}")
     indices = _labels("cross_entropy", logits, labels)
@@ -40,22 +40,29 @@ class CrossEntropy(Function):
         self.labels, self.smoothing = labels, smoothing
 
     def forward(self, logits):
-        xp = get_array_module(logits)
-        k = logits.shape[1]
-        target = (xp.arange(k) == self.labels[:, None]).astype(logits.dtype)
-        target *= 1 - self.smoothing
-        target += self.smoothing / k
-        # A label that is no class has an all but empty row: its loss must not look like a number.
-        target = xp.where(((self.labels < 0) | (self.labels >= k))[:, None], xp.asarray(np.nan, logits.dtype), target)
-        self.target = target
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        log_sum = xp.log(xp.exp(shifted).sum(axis=1))
-        # Infinite logits of other classes times a target of 0 would be NaN.
-        return log_sum - (xp.where(target == 0, 0, shifted) * target).sum(axis=1)
+        return kernel.cross_entropy(logits, self.labels, self.smoothing)
 
     def backward(self, gradient):
         (logits,) = self.inputs
-        return (softmax(logits) - wrap(self.target)) * gradient.reshape(-1, 1)
+        return CrossEntropyBackward(self.labels, self.smoothing)(logits, gradient)
+
+
+class CrossEntropyBackward(Function):
+    """(N, K), (N,) -> (N, K): (softmax(logits) - target) times the gradient of the losses."""
+
+    def __init__(self, labels: Array, smoothing: float) -> None:
+        self.labels, self.smoothing = labels, smoothing
+
+    def forward(self, logits, gradient):
+        return kernel.cross_entropy_backward(logits, self.labels, gradient, self.smoothing)
+
+    def backward(self, second):
+        logits, gradient = self.inputs
+        y = softmax(logits)
+        weighted = second * y
+        ones = wrap(get_array_module(gradient._array).ones_like(gradient._array))
+        slope = CrossEntropyBackward(self.labels, self.smoothing)(logits, ones)
+        return (weighted - y * weighted.sum(1, keepdims=True)) * gradient.reshape(-1, 1), (slope * second).sum(1)
 
 
 def nll_loss(log_probabilities: Tensor, labels: Any, reduction: str = "mean") -> Tensor:

@@ -16,8 +16,8 @@ from numpy.testing import assert_array_equal
 
 from kernels.strategies import assert_close, dtypes, normal, pairs, reals, seeds
 from minidl.backend import to_device
-from minidl.dtypes import is_bfloat16
-from minidl.kernels import convolution, cuda, dropout, elementwise, im2col, lrn, pooling, sums, update
+from minidl.dtypes import computed_in, is_bfloat16
+from minidl.kernels import convolution, cross_entropy, cuda, dropout, elementwise, im2col, lrn, pooling, sums, update
 from minidl.kernels.window import Window
 
 channels = st.sampled_from([1, 2, 3, 4, 6, 8, 12, 16])  # whole vectors of 16 bytes, and not
@@ -184,6 +184,30 @@ def check_sums(device, case):
         assert_close(sums.sum_to_last_axis(to_device(x, device)), x.astype(np.float64).sum(axis=0))
 
 
+CROSS_ENTROPY = st.tuples(st.integers(1, 5), st.integers(1, 40), reals, seeds, st.sampled_from([0.0, 0.25]), st.booleans())
+
+
+def check_cross_entropy(device, case):
+    """Also of labels that are no class, and of scores that rule a class out or are large."""
+    rows, classes, dtype, seed, smoothing, special = case
+    x, gradient = normal(seed, (rows, classes), (rows,), dtype=dtype)
+    x, gradient = x * dtype(100), gradient.astype(computed_in(np.dtype(dtype)))
+    labels = np.random.default_rng(seed).integers(-1 if special else 0, classes + special, rows)
+    if special and classes > 1:
+        x[0, 0] = -np.inf
+    results = []
+    for place in ("cpu", device):
+        scores, numbers, g = (to_device(a, place) for a in (x, labels, gradient))
+        losses = cross_entropy.cross_entropy(scores, numbers, smoothing)
+        dx = cross_entropy.cross_entropy_backward(scores, numbers, g, smoothing)
+        results.append([to_device(a, "cpu") for a in (losses, dx)])
+    for expected, actual in zip(*results, strict=True):
+        assert actual.dtype == expected.dtype
+        finite = np.isfinite(expected.astype(np.float64))
+        assert_array_equal(actual[~finite].astype(np.float64), expected[~finite].astype(np.float64))
+        assert_close(actual[finite], expected[finite])
+
+
 keys = st.sampled_from([0, 7, 2**32 + 1, 2**63 - 1])
 offsets = st.sampled_from([0, 3, 2**32 - 2, 2**62])  # also where the counter's lower word ends
 DROPOUT = st.tuples(sizes, reals, seeds, keys, offsets)
@@ -199,4 +223,5 @@ CHECKS = [
     (check_max_pool, POOLING), (check_max_pool_backward, POOLING), (check_sum_pool, POOLING), (check_im2col, IM2COL),
     (check_col2im, IM2COL), (check_convolution, CONVOLUTION), (check_lrn, LRN), (check_relu, FLAT), 
     (check_update, UPDATE), (check_dropout, DROPOUT), (check_sums, SUMS),
+    (check_cross_entropy, CROSS_ENTROPY),
 ]  # fmt: skip

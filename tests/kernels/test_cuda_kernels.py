@@ -37,7 +37,7 @@ def test_they_compute_what_numpy_does(gpu, check, cases):
     run()
 
 
-@pytest.mark.parametrize("file", ["pooling", "im2col", "lrn", "elementwise", "update", "dropout", "sums"])
+@pytest.mark.parametrize("file", ["pooling", "im2col", "lrn", "elementwise", "update", "dropout", "sums", "cross_entropy"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, BFLOAT16])
 def test_they_are_there(gpu, file, dtype):
     """So the test above has not compared NumPy with itself."""
@@ -106,7 +106,7 @@ def test_sixteen_bytes_at_a_time_only_where_all_is_aligned(gpu, dtype, lanes):
     assert cuda.vector_width(x.dtype, 8, [xp.zeros((2, 3, 17), dtype)[..., :8]]) == 1, "the next pixel's address"
 
 
-@pytest.mark.parametrize("file", ["pooling", "im2col", "lrn", "elementwise", "update", "dropout", "sums"])
+@pytest.mark.parametrize("file", ["pooling", "im2col", "lrn", "elementwise", "update", "dropout", "sums", "cross_entropy"])
 def test_mixed_and_other_types_are_left_to_the_operations(gpu, file):
     single, double, half, brain = (to_device(np.zeros(1, dtype), gpu) for dtype in (np.float32, np.float64, np.float16, BFLOAT16))
     assert not cuda.ready(file, single, double)

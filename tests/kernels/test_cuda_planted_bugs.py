@@ -80,6 +80,20 @@ BUGS = {  # file, check: what is replaced in the source, by what
         ("line * together + place", "line * together"),
         ("(strips + together - 1) / together", "strips / together"),
     ],
+    ("cross_entropy", "check_cross_entropy"): [
+        ("a > b ? a : b", "b"),  # some score in place of the largest
+        ("const int half = (count + 1) / 2", "const int half = count / 2"),
+        ("        __syncthreads();\n        count = half", "        count = half"),
+        ("    __syncthreads();  // before the next call writes\n", ""),
+        ("    parts[threadIdx.x] = own;\n    __syncthreads();", "    parts[threadIdx.x] = own;"),
+        ("label >= classes", "label > classes"),
+        ("1 - smoothing : ", "1 : "),
+        ("smoothing / classes", "smoothing / (classes - 1)"),
+        ("if (share != 0) ", ""),
+        ("* gradient[row]", "* gradient[0]"),
+        ("k < classes; k +=", "k + WIDTH < classes; k +="),
+        ("exp(score.of[e] - most)", "exp(score.of[e])"),
+    ],
     ("dropout", "check_dropout"): [
         ("offset + (i + e) / 4", "offset + i + e"),
         ("round < 10", "round < 9"),
