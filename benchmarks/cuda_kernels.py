@@ -51,7 +51,7 @@ def cases(n: int, dtype: str, xp: Any) -> Iterator[Case]:
     yield "lrn_backward", 3 * x.nbytes, lambda: lrn.lrn_backward(x, x, *LRN)
     yield "relu", 2 * x.nbytes, lambda: elementwise.relu(x)
     yield "relu_backward", 3 * x.nbytes, lambda: elementwise.relu_backward(x, x)
-    yield "sum_to_last_axis", x.nbytes, lambda: sums.sum_to_last_axis(x)
+    yield "sum_to_last_axis", x.nbytes, lambda: sums.sum_to_last_axis(x, x.dtype)
     yield "dropout", 2 * x.nbytes, lambda: dropout.dropout(x, 0.5, 2.0, 1, 0)
     few = min(n, 16)  # as many as the patches of a piece of work
     images, towers = array(few, 227, 227, 3), array(few, 27, 27, 96)

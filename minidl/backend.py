@@ -29,7 +29,7 @@ _told: tuple[ModuleType, str] | None = None  # which CuPy was told which precisi
 
 def get_array_module(array: Array) -> ModuleType:
     """`numpy` or `cupy`, whichever made `array`. NumPy scalars and Python numbers belong to NumPy."""
-    library = _library(type(array))
+    library = _library(type(array))  # type: ignore[arg-type]  # types are hashable
     return np if library is np else _with_precision(library)
 
 

@@ -23,7 +23,7 @@ def is_floating(dtype: np.dtype) -> bool:
 
 
 def is_bfloat16(dtype: np.dtype) -> bool:
-    return dtype.kind == "V" and dtype.name == "bfloat16"
+    return dtype.kind == "V" and dtype.type.__name__ == "bfloat16"  # dtype.name takes ten times as long
 
 
 def computed_in(dtype: np.dtype) -> np.dtype:

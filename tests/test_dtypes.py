@@ -210,6 +210,20 @@ def test_a_convolution_and_its_gradients_are_added_up_in_float32(device, monkeyp
 @pytest.mark.parametrize("layer", [
     lambda x, w, b: F.linear(x.reshape(2, 9), w.reshape(9, 4), b), lambda x, w, b: F.conv2d(x, w.reshape(3, 3, 1, 4), b),
 ])  # fmt: skip
+def test_a_bias_keeps_its_digits(device, layer):
+    """And so does its gradient, the sum of 1 and 2 ** -10, of which bfloat16 would leave 1."""
+    bias = Tensor(np.full(4, 1 + 2**-10, np.float32), requires_grad=True)
+    x, weight = Tensor(np.eye(2, 9, dtype=np.float32).reshape(2, 3, 3, 1)), Tensor(-np.ones(36, np.float32))
+    y = layer(x.astype("bfloat16"), weight, bias)
+    assert y.dtype == BFLOAT16 and (y.astype("float32").numpy() == 2**-10).all()
+    gradient = np.array([1, 2**-10], np.float32).reshape(-1, *[1] * (y.ndim - 1))
+    y.backward(Tensor(np.broadcast_to(gradient, y.shape)).astype("bfloat16"))
+    assert (bias.grad.numpy() == 1 + 2**-10).all()
+
+
+@pytest.mark.parametrize("layer", [
+    lambda x, w, b: F.linear(x.reshape(2, 9), w.reshape(9, 4), b), lambda x, w, b: F.conv2d(x, w.reshape(3, 3, 1, 4), b),
+])  # fmt: skip
 def test_layers_round_their_parameters_and_get_float32_gradients(device, layer):
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in ((2, 3, 3, 1), (36,), (4,))]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, get_array_module
-from minidl.dtypes import is_bfloat16
+from minidl.dtypes import computed_in, is_bfloat16
 from minidl.kernels.window import Window
 
 REALS = {np.dtype(np.float32), np.dtype(np.float64)}  # and bfloat16, which is not to be had everywhere
@@ -48,21 +48,22 @@ def ready(file: str, *arrays: Array) -> bool:
     return compiles(xp, file, options(real, 1))
 
 
-def launch(file: str, kernel: str, arrays: Sequence[Array], constants: Sequence[Any], over: tuple[int, ...]) -> None:
+def launch(
+    file: str, kernel: str, arrays: Sequence[Array], constants: Sequence[Any], over: tuple[int, ...], position: np.dtype = BYTE
+) -> None:
     """Run `kernel` of `file`.cu with `arrays`, contiguous ones unless the kernel knows of strides, and `constants` as arguments.
 
     constants: a float arrives as `Number`, an int as `long long`, a structured array of size 1 as a struct. over: the shape that the
     threads share out among themselves, (rows, columns, channels) for kernels written with `for_each_pixel`, (size,) for those with
-    `for_each_element`. Nothing waits for the kernel to end.
+    `for_each_element`. position: the kernel's `Position`. Nothing waits for the kernel to end.
     """
-    if prod(over):
-        real = arrays[0].dtype
-        width = vector_width(real, over[-1], arrays)
-        position = next((a.dtype for a in arrays if a.dtype.kind == "u"), BYTE)
-        function = _function(get_array_module(arrays[0]), file, options(real, width, position), kernel)
-        grid, block = shares(over, width)
-        number = np.float32 if is_bfloat16(real) else real.type
-        function(grid, block, (*arrays, *(number(c) if isinstance(c, float) else c for c in constants)))
+    if 0 in over:
+        return
+    real = arrays[0].dtype
+    width = vector_width(real, over[-1], arrays)
+    function, number = _function(get_array_module(arrays[0]), file, kernel, real, width, position)
+    grid, block = shares(over, width)
+    function(grid, block, (*arrays, *[number(c) if isinstance(c, float) else c for c in constants]))
 
 
 def contiguous(*arrays: Array) -> list[Array]:
@@ -92,8 +93,11 @@ def vector_width(real: np.dtype, channels: int, arrays: Sequence[Array]) -> int:
         return 1
     for a in arrays:
         vector = width * a.itemsize
-        if a.data.ptr % vector or any([step % vector for step in a.strides[:-1]]):
+        if a.data.ptr % vector:
             return 1
+        for step in a.strides[:-1]:
+            if step % vector:
+                return 1
     return width
 
 
@@ -121,8 +125,10 @@ def source(file: str) -> str:
 
 
 @cache
-def _function(xp: ModuleType, file: str, options: tuple[str, ...], kernel: str) -> Any:
-    return xp.RawModule(code=source(file), options=options).get_function(kernel)
+def _function(xp: ModuleType, file: str, kernel: str, real: np.dtype, width: int, position: np.dtype) -> tuple[Any, type]:
+    """The kernel, and the type of its `Number`."""
+    module = xp.RawModule(code=source(file), options=options(real, width, position))
+    return module.get_function(kernel), computed_in(real).type
 
 
 @cache

@@ -1,4 +1,4 @@
-// ReLU and its gradient, as elementwise.py has them. Nothing but moving memory: a thread has one vector of 16 bytes an array.
+// ReLU and its gradient, and adding a bias, as elementwise.py has them. Nothing but moving memory: a thread has one vector of 16 bytes an array.
 #include "kernel.cuh"
 
 // A thread computes WIDTH elements. A NaN, which is neither above nor below 0, stays one.
@@ -18,5 +18,16 @@ extern "C" __global__ void relu_backward(
         Channels<Number> passed = load(gradient + i);
         for (int e = 0; e < WIDTH; ++e) passed.of[e] = output.of[e] > 0 ? passed.of[e] : Number(0);
         store(dx + i, passed);
+    });
+}
+
+// A row of `channels` at a time, and to each the same bias.
+extern "C" __global__ void add_bias(
+    const Real* __restrict__ x, const Number* __restrict__ bias, Real* __restrict__ y, const long long rows, const long long channels) {
+    for_each_pixel(rows, 1, channels, [&](long long row, int, int channel) {
+        const Channels<Number> more = load(bias + channel);
+        Channels<Number> value = load(x + row * channels + channel);
+        for (int e = 0; e < WIDTH; ++e) value.of[e] += more.of[e];
+        store(y + row * channels + channel, value);
     });
 }

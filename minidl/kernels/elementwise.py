@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from minidl.backend import Array, get_array_module
-from minidl.dtypes import is_bfloat16, rounded
+from minidl.dtypes import computed_in, is_bfloat16, rounded
 from minidl.kernels import cuda, parallel
 
 
@@ -33,6 +35,18 @@ def relu_backward(y: Array, gradient: Array) -> Array:
     output, source, target = y.reshape(-1), gradient.reshape(-1), dx.reshape(-1)
     parallel.for_each(lambda p: xp.multiply(source[p], output[p] > 0, out=target[p]), _pieces(output), xp)
     return dx
+
+
+def add_bias(x: Array, bias: Array) -> Array:
+    """x: (..., C), bias: (C,). Returns their sum; that of bfloat16 and a bias with all digits of float32 is bfloat16."""
+    if is_bfloat16(x.dtype) or is_bfloat16(bias.dtype):
+        bias = bias.astype(computed_in(x.dtype), copy=False)
+    if cuda.ready("elementwise", x) and bias.dtype == computed_in(x.dtype):
+        y = get_array_module(x).empty(x.shape, x.dtype)
+        over = (prod(x.shape[:-1]), 1, x.shape[-1])
+        cuda.launch("elementwise", "add_bias", [*cuda.contiguous(x, bias), y], [over[0], over[2]], over)
+        return y
+    return rounded(add_bias, x, bias) if is_bfloat16(x.dtype) else x + bias
 
 
 def _flat(*arrays: Array) -> list[Array]:

@@ -57,8 +57,8 @@ __device__ void fill_right(uint4* right, const Real* matrix, int first, int rows
 
 // y = P @ weight + bias. blockIdx.x: tiles of y, along its columns first; blockIdx.y: the group, of `outputs` channels.
 extern "C" __global__ void __launch_bounds__(THREADS) convolve(
-    const Real* __restrict__ x, const Real* __restrict__ weight, const Real* __restrict__ bias, Real* __restrict__ y,
-    const Geometry g, const int outputs, const int with_bias) {
+    const Real* __restrict__ x, const Real* __restrict__ weight, const float* __restrict__ bias, Real* __restrict__ y,
+    const Geometry g, const int outputs) {
     const int places = g.images * g.rows * g.columns, size = g.kernel_height * g.kernel_width * g.channels;
     const int along = (outputs + TILE_N - 1) / TILE_N, group = blockIdx.y, groups = gridDim.y;
     const int first = blockIdx.x / along * TILE_M, column = blockIdx.x % along * TILE_N;
@@ -96,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) convolve(
             const int from = column + first_column() + g8 + part;
             if (from >= outputs) continue;
             Channels<Number> value = {};
-            if (with_bias) value = load(bias + group * outputs + from);
+            if (bias) value = load(bias + group * outputs + from);
 #pragma unroll
             for (int e = 0; e < CHUNK; ++e) value.of[e] += sum_at(sums, i / 2, i % 2, part + e);
             store(y + ((long long)place * groups + group) * outputs + from, value);

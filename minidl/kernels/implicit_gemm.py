@@ -49,10 +49,11 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
     y = xp.empty((len(x), *window.output_size(*x.shape[1:3]), o), x.dtype)
     if y.size:
         card = _card(xp, xp.cuda.Device().id)
-        arrays = _in_chunks(x, weight, weight if bias is None else bias)  # some array has to be in its place
-        constants = [_geometry(window, x, y, groups), np.int32(o // groups), np.int32(bias is not None)]
+        factors = _in_chunks(x, weight)
+        addend = [None] if bias is None else _in_chunks(bias.astype(np.float32, copy=False))
+        constants = [_geometry(window, x, y, groups), np.int32(o // groups)]
         grid = (card.tiles(prod(y.shape[:3]), o // groups), groups)
-        _launch(card, "convolve", grid, [*arrays, y], constants)
+        _launch(card, "convolve", grid, [*factors, *addend, y], constants)
     return y
 
 
@@ -103,8 +104,8 @@ def _card(xp: ModuleType, device: int) -> Card:
 
 
 def _in_chunks(*arrays: Array) -> list[Array]:
-    """The arrays, or copies of them, without gaps and from an address where a chunk can begin."""
-    return [a if a.data.ptr % cuda.VECTOR_BYTES == 0 else a.copy() for a in cuda.contiguous(*arrays)]
+    """The arrays, or copies of them, without gaps and from an address where a chunk can begin, also one of float32 beside bfloat16."""
+    return [a if a.data.ptr % (2 * cuda.VECTOR_BYTES) == 0 else a.copy() for a in cuda.contiguous(*arrays)]
 
 
 def _geometry(window: Window, x: Array, y: Array, groups: int) -> np.ndarray:

@@ -164,7 +164,8 @@ def _launch(kernel: str, arrays: list[Array], window: Window, images: Array, pla
     """Run a kernel of pooling.cu, whose threads share out the array that is written, the last."""
     n, rows, columns, c = arrays[-1].shape
     constants = [cuda.geometry(window, images.shape, places.shape)]
-    cuda.launch("pooling", kernel, cuda.contiguous(*arrays), constants, (n * rows, columns, c))
+    position = next((a.dtype for a in arrays if a.dtype.kind == "u"), cuda.BYTE)
+    cuda.launch("pooling", kernel, cuda.contiguous(*arrays), constants, (n * rows, columns, c), position)
 
 
 def _pieces(x: Array) -> list[slice]:

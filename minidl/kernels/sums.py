@@ -21,20 +21,20 @@ def add_up(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     """`x.sum(axes, keepdims=keepdims)`, the many terms of a bias in strips. bfloat16 is added up in float32 and rounded once; integers and
     booleans in the wider type that NumPy takes for them."""
     if x.ndim > 1 and x.size > STRIP * x.shape[-1] and axes == tuple(range(x.ndim - 1)) and is_floating(x.dtype):
-        total = sum_to_last_axis(x)
+        total = sum_to_last_axis(x, x.dtype)
         return total.reshape((1,) * (x.ndim - 1) + total.shape) if keepdims else total
     if is_bfloat16(x.dtype):
         return x.sum(axis=axes, keepdims=keepdims, dtype=np.float32).astype(x.dtype)
     return x.sum(axis=axes, keepdims=keepdims)
 
 
-def sum_to_last_axis(x: Array) -> Array:
-    """x: (..., C), floating point. Returns (C,). The order of additions is fixed; bfloat16 is added up in float32, rounded once."""
+def sum_to_last_axis(x: Array, dtype: np.dtype) -> Array:
+    """x: (..., C), floating point. Returns (C,) of type `dtype`. The order of additions is fixed; bfloat16 is added up in float32."""
     rows = x.reshape(-1, x.shape[-1])
     add = _add_by_kernel if x.size and cuda.ready("sums", x) else _add
     while len(rows) > STRIP:
         rows = add(rows)
-    return add(rows)[0].astype(x.dtype, copy=False)
+    return add(rows)[0].astype(dtype, copy=False)
 
 
 def _add(rows: Array) -> Array:

@@ -17,6 +17,7 @@ from minidl.kernels import convolution
 from minidl.kernels import im2col as patches
 from minidl.kernels.window import Window
 from minidl.ops.arguments import IntOrPair, Padding, check_fit, check_images, check_tensor, padding_pairs, pair, to_go_with
+from minidl.ops.bias import BiasGradient
 from minidl.tensor import Tensor
 
 
@@ -36,7 +37,7 @@ def conv2d(
     ((top, bottom), (left, right)). groups: input and output channels fall into this many towers that do not see each other
     (the restricted connectivity of Krizhevsky et al. 2012, section 3.5).
     Returns (N, OH, OW, C_out) with OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1, OW likewise.
-    If x is bfloat16, weight and bias are rounded to it; their gradients keep their own type.
+    If x is bfloat16, the weight is rounded to it; the gradients of weight and bias keep their own type.
     Raises ValueError for shapes that do not go together, TypeError for integer images or arguments that are no Tensors.
 
     PyTorch's conv2d has the same arguments but (N, C, H, W) images and (C_out, C_in / groups, KH, KW) weights.
@@ -61,8 +62,8 @@ def conv2d(
             raise ValueError(f"conv2d: bias must have shape ({o},) to go with weight {weight.shape}, got {bias.shape}")
     window = _window("conv2d", (kh, kw), stride, padding, dilation)
     check_fit("conv2d", window, x)
-    parameters = [to_go_with(x, t) for t in (weight, bias) if t is not None]
-    return Conv2d(window, groups)(x, *parameters)
+    weight = to_go_with(x, weight)
+    return Conv2d(window, groups)(x, weight) if bias is None else Conv2d(window, groups)(x, weight, bias)
 
 
 class Conv2d(Function):
@@ -78,7 +79,7 @@ class Conv2d(Function):
         return (
             InputGradient(self.window, self.groups, height, width)(gradient, weight) if x.requires_grad else None,
             WeightGradient(self.window, self.groups)(x, gradient) if weight.requires_grad else None,
-            *(gradient.sum((0, 1, 2)) for _ in bias),
+            *(BiasGradient(b.dtype)(gradient) if b.requires_grad else None for b in bias),
         )
 
 

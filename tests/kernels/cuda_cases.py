@@ -154,6 +154,16 @@ def check_relu(device, case):
     equal(device, elementwise.relu_backward, [x, gradient])
 
 
+ADD_BIAS = st.tuples(st.integers(0, 30), st.integers(1, 40), reals, seeds, st.booleans())
+
+
+def check_add_bias(device, case):
+    """Also of bfloat16 and a bias of float32."""
+    rows, c, dtype, seed, wide = case
+    x, bias = normal(seed, (rows, 2, c), (c,), dtype=dtype)
+    equal(device, elementwise.add_bias, [x, bias.astype(computed_in(bias.dtype)) if wide else bias])
+
+
 UPDATE = st.tuples(sizes, dtypes, seeds, st.sampled_from([0.0, 0.1]))
 
 
@@ -181,7 +191,7 @@ def check_sums(device, case):
     (x,) = normal(seed, (rows, c), dtype=dtype)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sums, "STRIP", max(2, strip))
-        assert_close(sums.sum_to_last_axis(to_device(x, device)), x.astype(np.float64).sum(axis=0))
+        assert_close(sums.sum_to_last_axis(to_device(x, device), x.dtype), x.astype(np.float64).sum(axis=0))
 
 
 CROSS_ENTROPY = st.tuples(st.integers(1, 5), st.integers(1, 40), reals, seeds, st.sampled_from([0.0, 0.25]), st.booleans())
@@ -221,7 +231,7 @@ def check_dropout(device, case):
 
 CHECKS = [
     (check_max_pool, POOLING), (check_max_pool_backward, POOLING), (check_sum_pool, POOLING), (check_im2col, IM2COL),
-    (check_col2im, IM2COL), (check_convolution, CONVOLUTION), (check_lrn, LRN), (check_relu, FLAT), 
+    (check_col2im, IM2COL), (check_convolution, CONVOLUTION), (check_lrn, LRN), (check_relu, FLAT), (check_add_bias, ADD_BIAS), 
     (check_update, UPDATE), (check_dropout, DROPOUT), (check_sums, SUMS),
     (check_cross_entropy, CROSS_ENTROPY),
 ]  # fmt: skip

@@ -59,6 +59,7 @@ def test_arguments_arrive(everything):
     ({"more": 1}, "everything takes 7 arguments, got 8"),
     ({"x": np.zeros(3, np.float32)}, "numpy.ndarray of shape"),
     ({"n": "3"}, "Unsupported type"),
+    ({"n": None}, "argument 2 is [*], the kernel reads it as i8"),  # None is a null pointer
 ])  # fmt: skip
 def test_arguments_of_another_type_are_refused(everything, other, message):
     with pytest.raises(TypeError, match=message):

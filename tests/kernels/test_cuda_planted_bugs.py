@@ -68,6 +68,11 @@ BUGS = {  # file, check: what is replaced in the source, by what
         ("output.of[e] > 0", "output.of[e] >= 0"),
         ("i < size; i += step", "i + WIDTH < size; i += step"),
     ],
+    ("elementwise", "check_add_bias"): [
+        ("load(bias + channel)", "load(bias)"),
+        ("+= more.of[e]", "+= more.of[0]"),
+        ("load(x + row * channels + channel)", "load(x + channel)"),
+    ],
     ("update", "check_update"): [
         ("weight.of[e] += velocity.of[e]", "weight.of[e] -= velocity.of[e]"),
         ("momentum * velocity.of[e] + gradient.of[e]", "momentum * (velocity.of[e] + gradient.of[e])"),

@@ -15,7 +15,7 @@ shapes = st.tuples(st.lists(st.integers(0, 40), max_size=3), st.integers(1, 9)).
 @given(shapes, seeds, dtypes, layouts)
 def test_it_is_numpys(device, shape, seed, dtype, layout):
     (x,) = normal(seed, shape, dtype=dtype)
-    result = sums.sum_to_last_axis(laid_out(x, layout if x.size else "contiguous", device))
+    result = sums.sum_to_last_axis(laid_out(x, layout if x.size else "contiguous", device), x.dtype)
     assert result.dtype == dtype
     assert_close(result, x.reshape(-1, shape[-1]).astype(np.float64).sum(axis=0))
 

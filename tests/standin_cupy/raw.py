@@ -105,7 +105,7 @@ class RawKernel:
             raise TypeError(f"{self.name} takes {len(self.parameters)} arguments, got {len(args)}")
         passed = [_bytes_of(value) for value in args]
         for number, ((kind, _), parameter) in enumerate(zip(passed, self.parameters, strict=True)):
-            if kind != parameter:
+            if kind != parameter and not (kind == "*" and parameter.startswith("*")):
                 raise TypeError(f"{self.name}: argument {number} is {kind}, the kernel reads it as {parameter}")
         addresses = (ctypes.c_void_p * len(args))(*(data.ctypes.data for _, data in passed))
         shape = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block)
@@ -115,7 +115,10 @@ class RawKernel:
 
 
 def _bytes_of(value: Any) -> tuple[str, np.ndarray[Any, Any]]:
-    """An argument's type, as NumPy writes it with * for a pointer (*f4, i8, V56), and an array whose first bytes are what CuPy passes."""
+    """An argument's type, as NumPy writes it with * for a pointer (*f4, i8, V56), and an array whose first bytes are what CuPy passes.
+    None is a null pointer."""
+    if value is None:
+        return "*", np.array(0, np.uintp)
     if isinstance(value, ndarray):
         value._check_device()
         return f"*{value.dtype.kind}{value.itemsize}", np.array(value._array.ctypes.data, np.uintp)
