@@ -23,12 +23,14 @@ from minidl.nn.module import Module, evaluating
 from minidl.tensor import Tensor, ones_like
 
 MIB, GIB = 2**20, 2**30
-USABLE = 0.9  # of a GPU's memory: blocks do not fit together without gaps, and the next batch is already there
+USABLE = 0.65
+"""Of a GPU's memory: the next batch is already there, and the blocks of CuPy's pool do not fit together without gaps. With AlexNet the
+pool of CuPy 14.2 takes 1.2 (128 images) to 1.6 (1024) times what is in use at the fullest moment."""
 
 
 @dataclass
 class Memory:
-    """Bytes of the arrays at the fullest moment of a training step; a process holds somewhat more, in the gaps between them.
+    """Bytes of the arrays at the fullest moment of a training step; a process holds more, in the gaps between them (`USABLE`).
 
     parameters: and running statistics. gradients: of the parameters. state: SGD's velocity; Adam's is twice as large. kept: the
     batch and what backward will need. passing: the gradients on their way from layer to layer. workspace: the pieces that
@@ -106,14 +108,13 @@ def step_memory(model: Module, input_shape: tuple[int, ...], dtype: Any = np.flo
 
 
 def _workspace(weights: list[tuple[int, ...]], device: str) -> int:
-    """Of convolutions with these weights (KH, KW, C, O) the largest, and the pieces of pooling and normalisation, for each worker."""
+    """Of convolutions with these weights (KH, KW, C, O), and the pieces of pooling and normalisation, for each worker: buffers stay."""
     if not weights:
         return 0
     patches = 2 * convolution.GRADIENT_CHUNK_BYTES  # and as much again for what they are multiplied into
     if device != "cpu":
         return patches * parallel.GPU_FACTOR
-    largest = max(patches, *(winograd.workspace(shape) for shape in weights))
-    return parallel.worker_count() * (largest + pooling.CHUNK_BYTES)
+    return parallel.worker_count() * (patches + max(map(winograd.workspace, weights)) + pooling.CHUNK_BYTES)
 
 
 def _moments(model: Module, batch: Tensor) -> np.ndarray:
