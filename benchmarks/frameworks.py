@@ -60,12 +60,25 @@ class Minidl:
             cupy.cuda.get_current_stream().synchronize()
 
     def device_bytes(self) -> int | None:
-        """What CuPy's pool took from the device: no less than was in use at any moment."""
+        """What is in use at the fullest moment of one more step: CuPy's pool holds more."""
         if not self.asynchronous:
             return None
         import cupy
 
-        return cupy.get_default_memory_pool().total_bytes()
+        pool, fullest = cupy.get_default_memory_pool(), 0
+
+        class Watch(cupy.cuda.MemoryHook):
+            name = "Watch"
+
+            def malloc_postprocess(self, **allocation: int) -> None:
+                nonlocal fullest
+                fullest = max(fullest, pool.used_bytes())
+
+        with Watch():
+            self.forward()
+            self.backward()
+            self.update()
+        return fullest
 
 
 class Torch:
@@ -119,7 +132,7 @@ class Torch:
             self.torch.cuda.synchronize(self.device)
 
     def device_bytes(self) -> int | None:
-        """What was in use at the fullest moment: its pool holds somewhat more."""
+        """What was in use at the fullest moment: its pool holds more."""
         return self.torch.cuda.max_memory_allocated(self.device) if self.asynchronous else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 MEMORY = 8 << 30  # bytes that each pretended GPU claims to have
 _local = threading.local()  # CUDA keeps a current device for each thread
@@ -33,6 +33,22 @@ class CUDARuntimeError(RuntimeError):
 
 class CUDADriverError(RuntimeError):
     """What CuPy raises for every error of the CUDA driver, which loads and launches kernels."""
+
+
+class MemoryHook:
+    """Its `malloc_postprocess` is told of every array that is made inside `with hook:`."""
+
+    active: ClassVar[list[MemoryHook]] = []
+
+    def __enter__(self) -> MemoryHook:
+        self.active.append(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.active.remove(self)
+
+    def malloc_postprocess(self, *, device_id: int, size: int, mem_size: int, mem_ptr: int, pmem_id: int) -> None:
+        pass
 
 
 def is_available() -> bool:

@@ -154,6 +154,10 @@ class ndarray:
             raise ValueError(f"Unsupported dtype {array.dtype}")
         self._array, self.device = array, cuda.Device(device)
         _alive[id(self)] = self
+        for hook in cuda.MemoryHook.active:
+            hook.malloc_postprocess(
+                device_id=self.device.id, size=array.nbytes, mem_size=array.nbytes, mem_ptr=array.ctypes.data, pmem_id=id(array)
+            )
 
     def _check_device(self) -> None:
         current = cuda.Device()
