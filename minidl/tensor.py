@@ -334,6 +334,7 @@ class Tensor:
         return Power(exponent)(self)
 
     def __getitem__(self, index: Any) -> Tensor:
+        """What NumPy's rules take. On a GPU an array of places that are out of bounds raises nothing: CuPy wraps them around."""
         with backend.beside(self._array):
             return GetItem(as_index(index, self))(self)
 

@@ -41,6 +41,7 @@ class GetItem(Function):
         self.index = index
 
     def forward(self, x):
+        _check(self.index)
         return x[self.index]
 
     def backward(self, gradient):
@@ -67,3 +68,12 @@ class PutItem(Function):
 
     def backward(self, gradient):
         return GetItem(self.index)(gradient)
+
+
+def _check(index: Any) -> None:
+    """Refuse what NumPy refuses: CuPy makes an integer of anything that can be one, 0 of 0.5."""
+    for part in index if isinstance(index, tuple) else (index,):
+        for place in (part.start, part.stop, part.step) if isinstance(part, slice) else (part,):
+            known = place is None or place is Ellipsis or isinstance(place, np.bool_) or backend.is_array(place)
+            if not known and not hasattr(place, "__index__"):
+                raise IndexError(f"{place!r} is no index: use integers, slices, ..., None, and arrays of integers or bools")

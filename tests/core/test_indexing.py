@@ -80,7 +80,9 @@ def test_mixed_indices(device, index, numpys):
     check_index(numbered((3, 4, 3)), index, numpys)
 
 
-@pytest.mark.parametrize("index", [np.s_[3], np.s_[0, 0, 0], np.s_["a"], np.s_[0.5], np.s_[[0.5]], np.s_[[True]]])
+@pytest.mark.parametrize(
+    "index", [np.s_[3], np.s_[0, 0, 0], np.s_["a"], np.s_[0.5], np.s_[0.5:], np.s_[:, 1.0], np.s_[[0.5]], np.s_[[True]]]
+)
 def test_an_index_that_is_none(device, index):
     with pytest.raises((IndexError, TypeError), match=r"GetItem of \(3, 2\) float32 on"):
         Tensor(np.zeros((3, 2), np.float32))[index]

@@ -124,7 +124,11 @@ def index(key: Any) -> tuple[tuple[Any, ...], bool]:
         elif isinstance(part, list):
             crossed(to_device=1)
             part, by_arrays = np.array(part, None if part else np.intp), True
-        elif isinstance(part, bool) or not (part is None or isinstance(part, (type(...), slice, int, np.integer))):
+        elif isinstance(part, slice):
+            part = slice(*(None if place is None else int(place) for place in (part.start, part.stop, part.step)))
+        elif isinstance(part, (float, np.floating, str)):
+            part = int(part)  # CuPy does that to whatever is a scalar
+        elif isinstance(part, bool) or not (part is None or isinstance(part, (type(...), int, np.integer))):
             # CuPy does take a NumPy array here, and copies it to the device each time.
             raise TypeError(f"Unsupported type {type(part)} for an index of a device array")
         parts.append(part)
