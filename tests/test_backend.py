@@ -352,7 +352,7 @@ def test_everything_stays_on_the_second_gpu(two_gpus, work):
                 assert {p.device for p in [*layer.parameters(), *keep]} == {"gpu:1"}
             y = layer(x)
         elif work == "nll_loss":
-            y = F.nll_loss(F.log_softmax(x), [0, 1, 2, 0]).reshape(1)
+            y = F.nll_loss(F.log_softmax(x), Tensor([0, 1, 2, 0])).reshape(1)
         else:
             assert minidl.gradcheck(nn.Linear(3, 2), (4, 3))
             y = x * 1

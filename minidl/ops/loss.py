@@ -125,7 +125,8 @@ def _labels(operation: str, logits: Tensor, labels: Any) -> Array:
             )
     if isinstance(labels, Tensor) and labels.device != logits.device:
         raise ValueError(f"{operation}: inputs on different devices: {logits.device} and {labels.device}. Use .to(device).")
-    return backend.to_device(given.astype(np.int64), logits.device)  # a copy: backward needs them as they are now
+    with backend.beside(given):
+        return backend.to_device(given.astype(np.int64), logits.device)  # a copy: backward needs them as they are now
 
 
 def _reduced(operation: str, losses: Tensor, reduction: str) -> Tensor:
