@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 import minidl.functional as F
 from minidl.autograd import no_grad
-from minidl.backend import get_array_module
+from minidl.backend import beside, get_array_module
 from minidl.nn.memory import memory_explained
 from minidl.nn.module import Module, evaluating, observed
 from minidl.optim import Optimizer
@@ -107,7 +107,9 @@ def _right(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _finite(tensor: Tensor) -> bool:
-    return bool(get_array_module(tensor.data).isfinite(tensor.data).all())
+    array = tensor.data
+    with beside(array):
+        return bool(get_array_module(array).isfinite(array).all())
 
 
 def first_not_finite(model: Module, x: Tensor) -> str:

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 import minidl
 import minidl.functional as F
-from minidl import Tensor, backend, nn, optim
+from minidl import Tensor, backend, nn, optim, training
 
 
 @pytest.fixture
@@ -332,7 +332,7 @@ def test_each_gpu_has_its_own_generator(two_gpus):
         assert second.standard_normal(2).device.id == 1
 
 
-@pytest.mark.parametrize("work", ["layers", "dropout", "batch_norm", "optimiser", "nll_loss", "gradcheck"])
+@pytest.mark.parametrize("work", ["layers", "dropout", "batch_norm", "optimiser", "nll_loss", "training", "gradcheck"])
 def test_everything_stays_on_the_second_gpu(two_gpus, work):
     with minidl.default_device("gpu:1"):
         minidl.manual_seed(0)
@@ -353,6 +353,11 @@ def test_everything_stays_on_the_second_gpu(two_gpus, work):
             y = layer(x)
         elif work == "nll_loss":
             y = F.nll_loss(F.log_softmax(x), Tensor([0, 1, 2, 0])).reshape(1)
+        elif work == "training":
+            layer, batches = nn.Linear(3, 2), [(x.detach(), Tensor([0, 1, 1, 0]))]
+            training.train_epoch(layer, batches, optim.SGD(layer.parameters(), 0.1))
+            training.evaluate(layer, batches)
+            y = layer(x)
         else:
             assert minidl.gradcheck(nn.Linear(3, 2), (4, 3))
             y = x * 1
