@@ -24,7 +24,7 @@ class Minidl:
     def __init__(self, variant: str, images: str, size: int, device: str, threads: int, precision: str) -> None:
         import minidl
         import minidl.functional as F
-        from minidl import models, optim
+        from minidl import backend, models, optim
         from minidl.dtypes import set_precision
 
         minidl.set_default_device(device)
@@ -36,6 +36,7 @@ class Minidl:
         self.model = models.AlexNet(variant, CLASSES, image_size=size)
         self.optimizer = optim.SGD(self.model.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4)
         self.loss_of, self.no_grad, self.asynchronous = F.cross_entropy, minidl.no_grad, device != "cpu"
+        self.on_device = partial(backend.on_device, device)
 
     def forward(self) -> None:
         self.loss = self.loss_of(self.model(self.images), self.labels)
@@ -55,30 +56,28 @@ class Minidl:
 
     def wait(self) -> None:
         if self.asynchronous:
-            import cupy
-
-            cupy.cuda.get_current_stream().synchronize()
+            with self.on_device() as cupy:
+                cupy.cuda.get_current_stream().synchronize()
 
     def device_bytes(self) -> int | None:
         """What is in use at the fullest moment of one more step: CuPy's pool holds more."""
         if not self.asynchronous:
             return None
-        import cupy
+        with self.on_device() as cupy:
+            pool, fullest = cupy.get_default_memory_pool(), 0
 
-        pool, fullest = cupy.get_default_memory_pool(), 0
+            class Watch(cupy.cuda.MemoryHook):
+                name = "Watch"
 
-        class Watch(cupy.cuda.MemoryHook):
-            name = "Watch"
+                def malloc_postprocess(self, **allocation: int) -> None:
+                    nonlocal fullest
+                    fullest = max(fullest, pool.used_bytes())
 
-            def malloc_postprocess(self, **allocation: int) -> None:
-                nonlocal fullest
-                fullest = max(fullest, pool.used_bytes())
-
-        with Watch():
-            self.forward()
-            self.backward()
-            self.update()
-        return fullest
+            with Watch():
+                self.forward()
+                self.backward()
+                self.update()
+            return fullest
 
 
 class Torch:
