@@ -65,6 +65,14 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
+def precision_as_it_was() -> Iterator[None]:
+    """Whatever a test does, and however it ends: products of the next are exact."""
+    before = minidl.get_float32_matmul_precision()
+    yield
+    minidl.set_float32_matmul_precision(before)
+
+
+@pytest.fixture(autouse=True)
 def tensor_cores_left_out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU that pretends to be a GPU they take seconds for a layer: only what is marked `tensor_cores` goes there."""
     if not request.node.get_closest_marker("tensor_cores") and "gpu" not in (request.config.getoption("--device") or ()):

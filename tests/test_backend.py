@@ -163,43 +163,35 @@ def test_arrays_of_the_other_library_are_not_moved_silently(two_gpus):
 # How exact products are
 
 
-@pytest.fixture
-def precision():
-    """`set_float32_matmul_precision`, and as it was afterwards."""
-    before = minidl.get_float32_matmul_precision()
-    yield minidl.set_float32_matmul_precision
-    minidl.set_float32_matmul_precision(before)
-
-
-def test_factors_are_rounded_only_where_that_is_allowed_and_only_on_a_gpu(device, precision):
+def test_factors_are_rounded_only_where_that_is_allowed_and_only_on_a_gpu(device):
     """TF32 keeps 10 binary digits after the point: 1 + 2 ** -13 is 1 to it."""
     if device != "cpu" and sys.modules["cupy"] is not standin_cupy:
         pytest.skip("a GPU may round or not")
     a, b = Tensor(np.full((2, 3), 1 + 2**-13, np.float32)), Tensor(np.ones((3, 2), np.float32))
     exact = [[3 * (1 + 2**-13)] * 2] * 2
     assert minidl.get_float32_matmul_precision() == "highest" and (a @ b).numpy().tolist() == exact
-    precision("high")
+    minidl.set_float32_matmul_precision("high")
     assert minidl.get_float32_matmul_precision() == "high"
     assert (a @ b).numpy().tolist() == (exact if device == "cpu" else [[3.0] * 2] * 2)
     images, window = a.reshape(1, 2, 1, 3), b.reshape(1, 1, 3, 2)
     assert F.conv2d(images, window).numpy().reshape(2, 2).tolist() == (exact if device == "cpu" else [[3.0] * 2] * 2)
     double = a.astype("float64") @ b.astype("float64")
     assert double.numpy().tolist() == exact, "float64 is never rounded"
-    precision("highest")
+    minidl.set_float32_matmul_precision("highest")
     assert (a @ b).numpy().tolist() == exact
 
 
-def test_the_precision_may_be_set_before_cupy_is_there_and_holds_for_every_gpu(precision, no_cupy, monkeypatch):
-    precision("high")
+def test_the_precision_may_be_set_before_cupy_is_there_and_holds_for_every_gpu(no_cupy, monkeypatch):
+    minidl.set_float32_matmul_precision("high")
     monkeypatch.delitem(sys.modules, "cupy")
     with standin_cupy.install(), standin_cupy.pretend_devices(2):
         for device in ("gpu:0", "gpu:1"):
             a = Tensor(np.full((2, 2), 1 + 2**-13, np.float32), device=device)
             assert (a @ a).numpy().tolist() == [[2.0, 2.0]] * 2
         ours = sys.modules["cupy"].full((2, 2), np.float32(1 + 2**-13), np.float32)
-        precision("highest")
+        minidl.set_float32_matmul_precision("highest")
         assert (Tensor(ours) @ Tensor(ours)).numpy()[0, 0] > 2, "also where an array was made by CuPy"
-        precision("high")
+        minidl.set_float32_matmul_precision("high")
         with backend.on_device("gpu") as xp:
             assert xp is sys.modules["cupy"] and float((ours @ ours)[0, 0]) == 2, "and where CuPy's own operations do the work"
     told = []
@@ -209,7 +201,7 @@ def test_the_precision_may_be_set_before_cupy_is_there_and_holds_for_every_gpu(p
     )
 
 
-def test_the_environment_does_not_decide(precision, monkeypatch):
+def test_the_environment_does_not_decide(monkeypatch):
     monkeypatch.setenv("CUPY_TF32", "1")
     with standin_cupy.install():
         standin_cupy._core.set_compute_type(np.float32, 7)
@@ -219,9 +211,9 @@ def test_the_environment_does_not_decide(precision, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", ["medium", "tf32", "HIGH", "", None, True, 1])
-def test_unknown_precisions(precision, wrong):
+def test_unknown_precisions(wrong):
     with pytest.raises(ValueError, match=r'precision must be "highest" or "high", got '):
-        precision(wrong)
+        minidl.set_float32_matmul_precision(wrong)
     assert minidl.get_float32_matmul_precision() == "highest"
 
 

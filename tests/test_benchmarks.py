@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import standin_cupy
 
-from minidl import data, default_device, get_float32_matmul_precision, models, nn, optim, set_float32_matmul_precision
+from minidl import data, default_device, get_float32_matmul_precision, models, nn, optim
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--image-size", 63, "--batch-size", 2, "--steps", 1, "--variant", "paper"]
@@ -157,7 +157,6 @@ def test_the_step_on_a_gpu(monkeypatch, tmp_path, precision, dtype, products):
         framework = worker.WORK["alexnet"]["minidl"](**json.loads(json.dumps(settings)))
         assert get_float32_matmul_precision() == products
         times = worker.turn(framework)
-        set_float32_matmul_precision("highest")
     assert framework.images.dtype.name == dtype and framework.loss.dtype == np.float32
     assert list(times) == ["forward", "backward", "update", "infer", "step", "peak"] and times["peak"] > 0
 
@@ -209,7 +208,6 @@ def test_training_from_packed_images_on_a_gpu(monkeypatch, capsys):
     with standin_cupy.install(), default_device("cpu"):
         end_to_end.main([*map(str, TINY), "--device", "gpu"])
         assert get_float32_matmul_precision() == "high"
-        set_float32_matmul_precision("highest")
     assert END_TO_END.fullmatch(capsys.readouterr().out)
 
 

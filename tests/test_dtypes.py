@@ -58,19 +58,15 @@ def test_without_its_package_the_error_says_what_to_install(monkeypatch):
 
 
 def test_a_precision_is_products_and_the_type_of_images(monkeypatch):
-    before = minidl.get_float32_matmul_precision()
-    try:
-        found = [(set_precision(precision), minidl.get_float32_matmul_precision()) for precision in PRECISIONS]
-        assert found == [("float32", "highest"), ("float32", "high"), ("bfloat16", "highest")]
-        set_precision("tf32")
-        with pytest.raises(ValueError, match="precision must be one of float32, tf32, bf16, got 'half'"):
-            set_precision("half")
-        monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-        with pytest.raises(RuntimeError, match="ml_dtypes"):
-            set_precision("bf16")
-        assert minidl.get_float32_matmul_precision() == "high"  # what is refused changes nothing
-    finally:
-        minidl.set_float32_matmul_precision(before)
+    found = [(set_precision(precision), minidl.get_float32_matmul_precision()) for precision in PRECISIONS]
+    assert found == [("float32", "highest"), ("float32", "high"), ("bfloat16", "highest")]
+    set_precision("tf32")
+    with pytest.raises(ValueError, match="precision must be one of float32, tf32, bf16, got 'half'"):
+        set_precision("half")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(RuntimeError, match="ml_dtypes"):
+        set_precision("bf16")
+    assert minidl.get_float32_matmul_precision() == "high"  # what is refused changes nothing
 
 
 def test_nothing_imports_the_package_before_it_is_needed(tmp_path):

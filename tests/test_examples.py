@@ -162,11 +162,10 @@ def on_a_gpu(photographs, tmp_path, monkeypatch):
         return json.loads((tmp_path / "run" / "config.json").read_text()), seen[True], seen[False]
 
     monkeypatch.setattr(nn.Conv2d, "forward", noted)
-    before = minidl.get_default_device(), minidl.get_float32_matmul_precision()
+    before = minidl.get_default_device()
     with standin_cupy.install(), backend.fixed_random(0):
         yield train
-        minidl.set_default_device(before[0])
-        minidl.set_float32_matmul_precision(before[1])
+        minidl.set_default_device(before)
 
 
 def test_a_gpu_trains_in_tf32_unless_told_otherwise(on_a_gpu, tmp_path):

@@ -177,8 +177,6 @@ def test_nothing_to_do(gpu):
 @pytest.fixture
 def high():
     minidl.set_float32_matmul_precision("high")
-    yield
-    minidl.set_float32_matmul_precision("highest")
 
 
 def way(x, weight, window, groups=1):
