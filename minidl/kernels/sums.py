@@ -30,8 +30,10 @@ def add_up(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
 
 def sum_to_last_axis(x: Array, dtype: np.dtype) -> Array:
     """x: (..., C), floating point. Returns (C,) of type `dtype`. The order of additions is fixed; bfloat16 is added up in float32."""
+    if not x.size:
+        return get_array_module(x).zeros(x.shape[-1:], dtype)
     rows = x.reshape(-1, x.shape[-1])
-    add = _add_by_kernel if x.size and cuda.ready("sums", x) else _add
+    add = _add_by_kernel if cuda.ready("sums", x) else _add
     while len(rows) > STRIP:
         rows = add(rows)
     return add(rows)[0].astype(dtype, copy=False)
