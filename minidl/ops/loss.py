@@ -8,7 +8,7 @@ import numpy as np
 
 from minidl import backend
 from minidl.backend import Array, get_array_module
-from minidl.dtypes import is_floating
+from minidl.dtypes import computed_in, is_floating
 from minidl.function import Function
 from minidl.kernels import cross_entropy as kernel
 from minidl.ops.activation import softmax
@@ -117,7 +117,8 @@ def _labels(operation: str, logits: Tensor, labels: Any) -> Array:
             )
     if isinstance(logits._array, np.ndarray):
         # The maximum of a row is finite unless NaN or infinity is in it, or minus infinity everywhere.
-        wrong = np.flatnonzero(~np.isfinite(logits._array.max(axis=1)))
+        scores = logits._array.astype(computed_in(logits.dtype), copy=False)  # the maximum of bfloat16 warns of NaN
+        wrong = np.flatnonzero(~np.isfinite(scores.max(axis=1)))
         if len(wrong):
             raise ValueError(
                 f"{operation}: {len(wrong)} of {len(logits)} rows of scores contain NaN or infinity, the first is row {wrong[0]}; "

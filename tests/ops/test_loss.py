@@ -48,6 +48,15 @@ def test_a_class_ruled_out_by_minus_infinity(device):
     assert F.cross_entropy(Tensor(logits), [2]).item() == np.inf
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_are_one_clear_error(dtype, wrong):
+    """And no warning of NumPy's before it."""
+    scores = Tensor([[0.0, 1.0], [0.0, wrong]]).astype(dtype)
+    with np.errstate(all="raise"), pytest.raises(ValueError, match="1 of 2 rows of scores contain NaN or infinity, the first is row 1"):
+        F.cross_entropy(scores, [0, 0])
+
+
 def test_it_is_the_nll_loss_of_log_softmax(device):
     x = Tensor(np.random.default_rng(0).standard_normal((3, 4)))
     for reduction in ("mean", "sum", "none"):
