@@ -22,10 +22,10 @@ def cross_entropy(scores: Array, labels: Array, smoothing: float) -> Array:
         losses = xp.empty(len(scores), computed_in(scores.dtype))
         _launch("cross_entropy", scores, labels, losses, smoothing=smoothing)
         return losses
-    shifted, target = _shifted(scores), _target(scores, labels, smoothing)
+    shifted, shares = _shifted(scores), target(scores, labels, smoothing)
     log_sum = xp.log(xp.exp(shifted).sum(axis=1))
     # Infinite scores of other classes times a target of 0 would be NaN.
-    return log_sum - (xp.where(target == 0, 0, shifted) * target).sum(axis=1)
+    return log_sum - (xp.where(shares == 0, 0, shifted) * shares).sum(axis=1)
 
 
 def cross_entropy_backward(scores: Array, labels: Array, gradient: Array, smoothing: float) -> Array:
@@ -37,23 +37,24 @@ def cross_entropy_backward(scores: Array, labels: Array, gradient: Array, smooth
         return dx
     dx = xp.exp(_shifted(scores))
     dx /= dx.sum(axis=1, keepdims=True)
-    dx -= _target(scores, labels, smoothing)
+    dx -= target(scores, labels, smoothing)
     dx *= gradient[:, None]
     return dx.astype(scores.dtype, copy=False)
+
+
+def target(scores: Array, labels: Array, smoothing: float) -> Array:
+    """What each row of scores should be: the shares of the classes, (N, K)."""
+    xp, k = get_array_module(scores), scores.shape[1]
+    shares = (xp.arange(k) == labels[:, None]).astype(computed_in(scores.dtype))
+    shares *= 1 - smoothing
+    shares += smoothing / k
+    # A label that is no class has an all but empty row: its loss must not look like a number.
+    return xp.where(((labels < 0) | (labels >= k))[:, None], xp.asarray(np.nan, shares.dtype), shares)
 
 
 def _shifted(scores: Array) -> Array:
     scores = scores.astype(computed_in(scores.dtype), copy=False)
     return scores - scores.max(axis=1, keepdims=True)
-
-
-def _target(scores: Array, labels: Array, smoothing: float) -> Array:
-    xp, k = get_array_module(scores), scores.shape[1]
-    target = (xp.arange(k) == labels[:, None]).astype(computed_in(scores.dtype))
-    target *= 1 - smoothing
-    target += smoothing / k
-    # A label that is no class has an all but empty row: its loss must not look like a number.
-    return xp.where(((labels < 0) | (labels >= k))[:, None], xp.asarray(np.nan, target.dtype), target)
 
 
 def _launch(kernel: str, *arrays: Array, smoothing: float) -> None:

@@ -58,11 +58,9 @@ class CrossEntropyBackward(Function):
 
     def backward(self, second):
         logits, gradient = self.inputs
-        y = softmax(logits)
+        y, target = softmax(logits), wrap(kernel.target(logits._array, self.labels, self.smoothing))
         weighted = second * y
-        ones = wrap(get_array_module(gradient._array).ones_like(gradient._array))
-        slope = CrossEntropyBackward(self.labels, self.smoothing)(logits, ones)
-        return (weighted - y * weighted.sum(1, keepdims=True)) * gradient.reshape(-1, 1), (slope * second).sum(1)
+        return (weighted - y * weighted.sum(1, keepdims=True)) * gradient.reshape(-1, 1), ((y - target) * second).sum(1)
 
 
 def nll_loss(log_probabilities: Tensor, labels: Any, reduction: str = "mean") -> Tensor:
