@@ -407,7 +407,8 @@ plt.show()
 # takes the last class for it); it lets one choose between the mean and the
 # sum; and it knows `label_smoothing`, a target that is not quite 1 and 0.
 # `softmax` is an operation of its own in `minidl/ops/activation.py`, with a
-# derivative by hand.
+# derivative by hand. The arithmetic of both ways is in
+# `minidl/kernels/cross_entropy.py`, for a GPU does each in one go.
 #
 # **The next lesson** turns to images. It needs nothing from here but a loss to
 # come back to; and loops, to begin with.

@@ -53,7 +53,10 @@ def test_a_class_ruled_out_by_minus_infinity(device):
 def test_scores_that_are_no_numbers_are_one_clear_error(dtype, wrong):
     """And no warning of NumPy's before it."""
     scores = Tensor([[0.0, 1.0], [0.0, wrong]]).astype(dtype)
-    with np.errstate(all="raise"), pytest.raises(ValueError, match="1 of 2 rows of scores contain NaN or infinity, the first is row 1"):
+    with (
+        np.errstate(all="raise"),
+        pytest.raises(ValueError, match="1 of 2 rows of scores contain NaN or infinity, the first is row 1"),
+    ):
         F.cross_entropy(scores, [0, 0])
 
 
