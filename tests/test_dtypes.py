@@ -220,6 +220,23 @@ def test_a_bias_keeps_its_digits(device, layer):
 @pytest.mark.parametrize("layer", [
     lambda x, w, b: F.linear(x.reshape(2, 9), w.reshape(9, 4), b), lambda x, w, b: F.conv2d(x, w.reshape(3, 3, 1, 4), b),
 ])  # fmt: skip
+@pytest.mark.parametrize("images, bias", [
+    ("bfloat16", "float16"), ("bfloat16", "float32"), ("bfloat16", "float64"), ("float32", "bfloat16"), ("float64", "bfloat16"),
+])  # fmt: skip
+def test_a_bias_of_another_type_changes_nobodys(device, layer, images, bias):
+    x, w, b = (
+        Tensor(np.ones(shape)).astype(dtype).detach() for shape, dtype in (((2, 3, 3, 1), images), (36, images), (4, bias))
+    )
+    b.requires_grad = True
+    y = layer(x, w, b)
+    y.sum().backward()
+    assert y.dtype == images and (y.astype("float32").numpy() == 10).all()
+    assert b.grad.dtype == bias and (b.grad.astype("float32").numpy() == 2).all()
+
+
+@pytest.mark.parametrize("layer", [
+    lambda x, w, b: F.linear(x.reshape(2, 9), w.reshape(9, 4), b), lambda x, w, b: F.conv2d(x, w.reshape(3, 3, 1, 4), b),
+])  # fmt: skip
 def test_layers_round_their_parameters_and_get_float32_gradients(device, layer):
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in ((2, 3, 3, 1), (36,), (4,))]

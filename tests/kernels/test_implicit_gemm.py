@@ -191,6 +191,7 @@ def test_it_is_taken_where_rounding_is_allowed(gpu, high):
     assert way(x.astype(np.float64), weight.astype(np.float64), window) is None
     assert way(x[..., :14], weight[:, :, :14], window) is None, "channels that are no whole chunks"
     assert way(x, weight[..., :18], window) is None, "outputs that are none"
+    assert way(x[..., :0], weight[:, :, :0], window) is way(x, weight[..., :0], window) is None, "no channels, no outputs"
     assert way(x, weight[:, :, :8, :12], window, groups=2) is None, "outputs of a group that are none"
     assert way(x, weight[:, :, :8], window, groups=2) is implicit_gemm
     assert way(x[..., :3], weight[:, :, :3], Window((3, 3), (2, 2))) is folding, "3 channels, but 4 times as many when folded"
