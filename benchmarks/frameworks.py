@@ -131,8 +131,14 @@ class Torch:
             self.torch.cuda.synchronize(self.device)
 
     def device_bytes(self) -> int | None:
-        """What was in use at the fullest moment: its pool holds more."""
-        return self.torch.cuda.max_memory_allocated(self.device) if self.asynchronous else None
+        """What is in use at the fullest moment of one more step, without what cuDNN took to try out its algorithms: the pool holds more."""
+        if not self.asynchronous:
+            return None
+        self.torch.cuda.reset_peak_memory_stats(self.device)
+        self.forward()
+        self.backward()
+        self.update()
+        return self.torch.cuda.max_memory_allocated(self.device)
 
 
 class TorchChannelsFirst(Torch):
