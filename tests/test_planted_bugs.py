@@ -20,10 +20,11 @@ from minidl.core.indexing import PutItem
 from minidl.core.matmul import MatMul
 from minidl.core.shape import SumTo
 from minidl.function import Function
-from minidl.kernels import convolution, elementwise, im2col, lrn, pooling
+from minidl.kernels import convolution, cross_entropy, elementwise, im2col, lrn, pooling
 from minidl.kernels.window import Window
 from minidl.ops import activation, conv, loss, normalization
 from minidl.ops import pooling as pooling_operations
+from minidl.ops.bias import BiasGradient
 from minidl.tensor import ones_like, wrap
 
 # The checks of the suite
@@ -393,17 +394,12 @@ bug("dropout: at test time multiplied by p", (F, "dropout"),
 # Losses
 
 
-def without_smoothing(self, gradient):
-    one_hot = (self.target == self.target.max(axis=1, keepdims=True)).astype(self.target.dtype)
-    return (F.softmax(self.inputs[0]) - wrap(one_hot)) * gradient.reshape(-1, 1)
+def unsmoothed(real):
+    def backward(self, gradient):
+        self.smoothing = 0.0
+        return real(self, gradient)
 
-
-def unshifted(real):
-    def forward(self, logits):
-        real(self, logits)
-        return -(self.target * np.log(exponentials(activation.Softmax(1), logits))).sum(axis=1)
-
-    return forward
+    return backward
 
 
 def next_label(real):
@@ -415,10 +411,12 @@ def next_label(real):
 
 
 PLAIN, SMOOTHED = "mean, smoothing 0.0", "mean, smoothing 0.3"
-bug("cross-entropy: overflow for want of the shift", (loss.CrossEntropy, "forward"), unshifted,
+bug("cross-entropy: overflow for want of the shift", (cross_entropy, "_shifted"), lambda real: lambda scores: scores,
     the(test_loss.test_cross_entropy_is_finite_for_logits_of_any_size, np.float64, 0.1), error=FloatingPointError)  # fmt: skip
-bug("cross-entropy: label smoothing dropped in the gradient", (loss.CrossEntropy, "backward"), lambda real: without_smoothing,
-    gradients("cross_entropy", SMOOTHED))  # fmt: skip
+bug("cross-entropy: label smoothing dropped in the gradient", (loss.CrossEntropyBackward, "__init__"),
+    lambda real: lambda self, labels, smoothing: real(self, labels, 0.0), gradients("cross_entropy", SMOOTHED))  # fmt: skip
+bug("cross-entropy: label smoothing dropped in the gradient of the gradient", (loss.CrossEntropyBackward, "backward"), unsmoothed,
+    second("cross_entropy", SMOOTHED))  # fmt: skip
 bug("cross-entropy: label smoothing dropped in the loss", (loss.CrossEntropy, "__init__"),
     lambda real: lambda self, labels, smoothing: real(self, labels, 0.0), values("cross_entropy", SMOOTHED))  # fmt: skip
 bug("cross-entropy: labels off by one", (loss.CrossEntropy, "forward"), next_label, values("cross_entropy", PLAIN))
@@ -458,9 +456,11 @@ bug("a tensor used twice by an operation: the second gradient replaces the first
 bug("an element taken twice: the second gradient replaces the first", (PutItem, "forward"), lambda real: last_one_wins,
     gradients("indexing", "an element taken twice"))  # fmt: skip
 bug("broadcasting: the gradient averaged and not summed", (SumTo, "forward"),
-    lambda real: lambda self, x: real(self, x) * (np.prod(self.shape) / x.size), gradients("linear", "a batch"))  # fmt: skip
+    lambda real: lambda self, x: real(self, x) * (np.prod(self.shape) / x.size), gradients("where", "broadcast"))  # fmt: skip
 bug("broadcasting: the gradient not summed", (SumTo, "forward"), lambda real: lambda self, x: x,
-    gradients("linear", "a batch"), error=RuntimeError)  # the engine looks at the shapes  # fmt: skip
+    gradients("where", "broadcast"), error=RuntimeError)  # the engine looks at the shapes  # fmt: skip
+bug("bias: the gradient averaged and not summed", (BiasGradient, "forward"),
+    lambda real: lambda self, x: real(self, x) / (x.size / x.shape[-1]), gradients("linear", "a batch"))  # fmt: skip
 bug("matrix product: the matrix not transposed in the gradient", (MatMul, "backward"), lambda real: not_transposed,
     gradients("linear", "a square weight"))  # fmt: skip
 bug("division: the sign of the denominator's gradient", (Divide, "backward"),
