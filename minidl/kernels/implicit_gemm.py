@@ -50,7 +50,11 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
     if y.size:
         card = _card(xp, xp.cuda.Device().id)
         factors = _in_chunks(x, weight)
-        addend = [None] if bias is None else _in_chunks(bias.astype(np.float32, copy=False))
+        addend = (
+            [None]
+            if bias is None
+            else _in_chunks(bias.astype(np.float32, copy=False), alignment=4 * cuda.VECTOR_BYTES // x.itemsize)
+        )
         constants = [_geometry(window, x, y, groups), np.int32(o // groups)]
         grid = (card.tiles(prod(y.shape[:3]), o // groups), groups)
         _launch(card, "convolve", grid, [*factors, *addend, y], constants)
@@ -103,9 +107,9 @@ def _card(xp: ModuleType, device: int) -> Card:
     return Card(device, 128, 2 * has["MultiProcessorCount"])
 
 
-def _in_chunks(*arrays: Array) -> list[Array]:
-    """The arrays, or copies of them, without gaps and from an address where a chunk can begin, also one of float32 beside bfloat16."""
-    return [a if a.data.ptr % (2 * cuda.VECTOR_BYTES) == 0 else a.copy() for a in cuda.contiguous(*arrays)]
+def _in_chunks(*arrays: Array, alignment: int = cuda.VECTOR_BYTES) -> list[Array]:
+    """The arrays, or copies of them, without gaps and from an address where a chunk can begin."""
+    return [a if a.data.ptr % alignment == 0 else a.copy() for a in cuda.contiguous(*arrays)]
 
 
 def _geometry(window: Window, x: Array, y: Array, groups: int) -> np.ndarray:

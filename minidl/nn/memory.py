@@ -23,7 +23,7 @@ from minidl.nn.module import Module, evaluating
 from minidl.tensor import Tensor, ones_like
 
 MIB, GIB = 2**20, 2**30
-USABLE = 0.65
+USABLE = 0.6
 """Of a GPU's memory: the next batch is already there, and the blocks of CuPy's pool do not fit together without gaps. With AlexNet the
 pool of CuPy 14.2 takes 1.2 (128 images) to 1.6 (1024) times what is in use at the fullest moment."""
 

@@ -65,7 +65,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: IntOrPair) -> Tensor:
     """Average pooling to `output_size` (an int or (OH, OW)), whatever the size of x: (N, H, W, C).
 
     Place i of OH averages the rows floor(i * H / OH) to ceil((i + 1) * H / OH), as in PyTorch; columns likewise. Averaging is
-    linear, so it is two products with matrices of weights, one along each axis.
+    linear, so it is two products with matrices of weights, one along each axis. Where x has that size already the result is x.
     """
     check_images("adaptive_avg_pool2d", x)
     rows, columns = pair("adaptive_avg_pool2d", "output_size", output_size, 1)

@@ -205,7 +205,7 @@ def test_what_may_be_used(gpu, monkeypatch, limit, advice):
         monkeypatch.setattr(standin_cupy.cuda.runtime, "memGetInfo", lambda: (3 << 20, 1 << 30))
         with pytest.raises(MemoryError) as caught, memory_explained(model, x):
             raise OutOfMemoryError(1, 1)
-    assert advice.format(step.largest_batch(0.65 * (limit or 4 << 20))) in str(caught.value)
+    assert advice.format(step.largest_batch(0.6 * (limit or 4 << 20))) in str(caught.value)
 
 
 def test_where_nothing_can_be_predicted(gpu):
