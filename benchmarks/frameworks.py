@@ -64,9 +64,9 @@ class Minidl:
         if not self.asynchronous:
             return None
         with self.on_device() as cupy:
-            pool, fullest = cupy.get_default_memory_pool(), 0
+            pool, hook, fullest = cupy.get_default_memory_pool(), cupy.cuda.MemoryHook, 0
 
-            class Watch(cupy.cuda.MemoryHook):
+            class Watch(hook):  # type: ignore[misc, valid-type]
                 name = "Watch"
 
                 def malloc_postprocess(self, **allocation: int) -> None:

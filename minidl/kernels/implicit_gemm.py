@@ -49,15 +49,12 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
     y = xp.empty((len(x), *window.output_size(*x.shape[1:3]), o), x.dtype)
     if y.size:
         card = _card(xp, xp.cuda.Device().id)
-        factors = _in_chunks(x, weight)
-        addend = (
-            [None]
-            if bias is None
-            else _in_chunks(bias.astype(np.float32, copy=False), alignment=4 * cuda.VECTOR_BYTES // x.itemsize)
-        )
+        if bias is not None:
+            bytes_of_a_chunk = cuda.VECTOR_BYTES // x.itemsize * np.float32().itemsize
+            (bias,) = _in_chunks(bias.astype(np.float32, copy=False), alignment=bytes_of_a_chunk)
         constants = [_geometry(window, x, y, groups), np.int32(o // groups)]
         grid = (card.tiles(prod(y.shape[:3]), o // groups), groups)
-        _launch(card, "convolve", grid, [*factors, *addend, y], constants)
+        _launch(card, "convolve", grid, [*_in_chunks(x, weight), bias, y], constants)
     return y
 
 
