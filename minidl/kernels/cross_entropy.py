@@ -22,10 +22,14 @@ def cross_entropy(scores: Array, labels: Array, smoothing: float) -> Array:
         losses = xp.empty(len(scores), computed_in(scores.dtype))
         _launch("cross_entropy", scores, labels, losses, smoothing=smoothing)
         return losses
-    shifted, shares = _shifted(scores), target(scores, labels, smoothing)
-    log_sum = xp.log(xp.exp(shifted).sum(axis=1))
-    # Infinite scores of other classes times a target of 0 would be NaN.
-    return log_sum - (xp.where(shares == 0, 0, shifted) * shares).sum(axis=1)
+    shifted, (known, places) = _shifted(scores), _places(scores, labels)
+    losses = xp.log(xp.exp(shifted).sum(axis=1))
+    # Without the terms that are 0: an infinite score times 0 would be NaN.
+    if smoothing < 1:
+        losses -= (1 - smoothing) * shifted[places]
+    if smoothing > 0:
+        losses -= smoothing / scores.shape[1] * shifted.sum(axis=1)
+    return xp.where(known, losses, xp.asarray(np.nan, losses.dtype))
 
 
 def cross_entropy_backward(scores: Array, labels: Array, gradient: Array, smoothing: float) -> Array:
@@ -37,24 +41,31 @@ def cross_entropy_backward(scores: Array, labels: Array, gradient: Array, smooth
         return dx
     dx = xp.exp(_shifted(scores))
     dx /= dx.sum(axis=1, keepdims=True)
-    dx -= target(scores, labels, smoothing)
-    dx *= gradient[:, None]
+    known, places = _places(scores, labels)
+    dx[places] -= 1 - smoothing
+    dx -= smoothing / scores.shape[1]
+    dx *= xp.where(known, gradient, xp.asarray(np.nan, dx.dtype))[:, None]
     return dx.astype(scores.dtype, copy=False)
 
 
 def target(scores: Array, labels: Array, smoothing: float) -> Array:
-    """What each row of scores should be: the shares of the classes, (N, K)."""
-    xp, k = get_array_module(scores), scores.shape[1]
-    shares = (xp.arange(k) == labels[:, None]).astype(computed_in(scores.dtype))
-    shares *= 1 - smoothing
-    shares += smoothing / k
-    # A label that is no class has an all but empty row: its loss must not look like a number.
-    return xp.where(((labels < 0) | (labels >= k))[:, None], xp.asarray(np.nan, shares.dtype), shares)
+    """What each row of scores should be: the shares of the classes, (N, K); NaN for a label that is no class."""
+    xp, (known, places) = get_array_module(scores), _places(scores, labels)
+    shares = xp.full(scores.shape, smoothing / scores.shape[1], computed_in(scores.dtype))
+    shares[places] += 1 - smoothing
+    return xp.where(known[:, None], shares, xp.asarray(np.nan, shares.dtype))
 
 
 def _shifted(scores: Array) -> Array:
     scores = scores.astype(computed_in(scores.dtype), copy=False)
     return scores - scores.max(axis=1, keepdims=True)
+
+
+def _places(scores: Array, labels: Array) -> tuple[Array, tuple[Array, Array]]:
+    """Which labels are classes, and the index of each row's class, of the first where the label is none."""
+    xp, (n, k) = get_array_module(scores), scores.shape
+    known = (labels >= 0) & (labels < k)
+    return known, (xp.arange(n), xp.where(known, labels, 0))
 
 
 def _launch(kernel: str, *arrays: Array, smoothing: float) -> None:
