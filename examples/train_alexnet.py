@@ -169,6 +169,9 @@ def old_run(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     changes = {name: value for name, value in asdict(recipe).items() if value != getattr(before, name)}
     if options.precision not in (None, config["precision"]):
         changes["precision"] = config["precision"] = options.precision
+    if config["precision"] not in PRECISIONS:
+        file, known = options.resume / "config.json", ", ".join(PRECISIONS)
+        raise ValueError(f"{file}: precision must be one of {known}, got {config['precision']!r}")
     if changes:
         print("from here on: " + ", ".join(f"{name} {value}" for name, value in changes.items()))
         config |= {"recipe": asdict(recipe), "changes": [*config.get("changes", []), changes]}
@@ -216,7 +219,7 @@ def main() -> None:
     out, config = old_run(options) if options.resume else new_run(options)
     recipe, seed = recipe_from(config["recipe"]), config["seed"]
     precision = config["precision"]
-    if options.device == "cpu" and precision in PRECISIONS[1:]:
+    if options.device == "cpu" and precision != "float32":
         raise ValueError(
             f"--precision {precision} is for GPUs, whose tensor cores are fast with it; a CPU has none and would be slower. "
             "Use --precision float32, or --device gpu"

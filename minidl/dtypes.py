@@ -15,6 +15,7 @@ import numpy as np
 from minidl.backend import Array, set_float32_matmul_precision
 
 PRECISIONS = ("float32", "tf32", "bf16")
+"""Of products on a GPU: see `set_precision`."""
 
 
 def is_floating(dtype: np.dtype) -> bool:

@@ -186,7 +186,10 @@ def test_training_in_bfloat16_is_tested_in_float32_and_goes_on_as_it_began(on_a_
     assert config["precision"] == "bf16" and training == {("bfloat16", "highest")} and config["changes"] == [{"epochs": 2}]
     refused(run("--resume", "run", "--epochs", 3, folder=tmp_path), "--precision bf16 is for GPUs")
     (tmp_path / "run" / "config.json").write_text(json.dumps({**config, "precision": "half"}))
-    refused(run("--resume", "run", "--epochs", 3, folder=tmp_path), "precision must be one of float32, tf32, bf16, got 'half'")
+    refused(
+        run("--resume", "run", "--epochs", 3, folder=tmp_path),
+        "config.json: precision must be one of float32, tf32, bf16, got 'half'",
+    )
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     config, training, _ = on_a_gpu("--resume", "run", "--epochs", 3, "--precision", "tf32")
     assert training == {("float32", "high")} and config["changes"][1] == {"epochs": 3, "precision": "tf32"}

@@ -18,7 +18,6 @@ import numpy as np
 from minidl.backend import Array, get_array_module
 from minidl.dtypes import is_bfloat16, rounded
 from minidl.kernels import cuda, folding, implicit_gemm, parallel, winograd
-from minidl.kernels.elementwise import add_bias
 from minidl.kernels.im2col import col2im, gather, im2col
 from minidl.kernels.matmul import matmul
 from minidl.kernels.window import Window, towers
@@ -80,8 +79,6 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
         return conv2d(folded, folding.fold_weight(weight, window.stride[0]), bias, unit, 1)
     if way:
         return way.conv2d(x, weight, bias, window, groups)
-    if bias is not None and is_bfloat16(x.dtype):
-        return add_bias(conv2d(x, weight, None, window, groups), bias)
     rows, columns = window.output_size(*x.shape[1:3])
     y = xp.empty((x.shape[0], rows, columns, weight.shape[3]), xp.result_type(x, weight))
     factors = [(inputs, outputs, _matrix(weight, outputs)) for inputs, outputs in towers(x.shape[3], weight.shape[3], groups)]

@@ -4,7 +4,7 @@
 constexpr int MOST_THREADS = 1024;
 
 struct Larger {
-    // A NaN never wins, and need not: it is in the sum.
+    // Of a NaN and a number it may be either: the NaN is in the sum in any case.
     __device__ Number operator()(Number a, Number b) const { return a > b ? a : b; }
 };
 struct Plus {

@@ -28,7 +28,7 @@ def cross_entropy(scores: Array, labels: Array, smoothing: float) -> Array:
     if smoothing < 1:
         losses -= (1 - smoothing) * shifted[places]
     if smoothing > 0:
-        losses -= smoothing / scores.shape[1] * shifted.sum(axis=1)
+        losses -= smoothing * shifted.mean(axis=1)
     return xp.where(known, losses, xp.asarray(np.nan, losses.dtype))
 
 
@@ -43,7 +43,8 @@ def cross_entropy_backward(scores: Array, labels: Array, gradient: Array, smooth
     dx /= dx.sum(axis=1, keepdims=True)
     known, places = _places(scores, labels)
     dx[places] -= 1 - smoothing
-    dx -= smoothing / scores.shape[1]
+    if smoothing > 0:
+        dx -= smoothing / scores.shape[1]
     dx *= xp.where(known, gradient, xp.asarray(np.nan, dx.dtype))[:, None]
     return dx.astype(scores.dtype, copy=False)
 

@@ -2,6 +2,8 @@
 
 A function of this folder asks whether they are `ready` for its arrays, and if not computes with the operations that NumPy and CuPy
 share: on the CPU, of course, but also on a GPU whose CUDA compiler is missing. Those operations say what the kernel has to compute.
+
+A step of AlexNet launches a hundred kernels, and the host has to be ahead of the GPU all the time: hence plain loops, and caches.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-// ReLU and its gradient, and adding a bias, as elementwise.py has them. Nothing but moving memory: a thread has one vector of 16 bytes an array.
+// ReLU and its gradient, and adding a bias, as elementwise.py has them. Nothing but moving memory: a thread has one vector of 16 bytes
+// an array.
 #include "kernel.cuh"
 
 // A thread computes WIDTH elements. A NaN, which is neither above nor below 0, stays one.

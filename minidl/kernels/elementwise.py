@@ -43,8 +43,8 @@ def add_bias(x: Array, bias: Array) -> Array:
         bias = bias.astype(computed_in(x.dtype), copy=False)
     if cuda.ready("elementwise", x) and bias.dtype == computed_in(x.dtype):
         y = get_array_module(x).empty(x.shape, x.dtype)
-        over = (prod(x.shape[:-1]), 1, x.shape[-1])
-        cuda.launch("elementwise", "add_bias", [*cuda.contiguous(x, bias), y], [over[0], over[2]], over)
+        rows, channels = prod(x.shape[:-1]), x.shape[-1]
+        cuda.launch("elementwise", "add_bias", [*cuda.contiguous(x, bias), y], [rows, channels], (rows, 1, channels))
         return y
     return rounded(add_bias, x, bias) if is_bfloat16(x.dtype) else x + bias
 

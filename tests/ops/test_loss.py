@@ -41,11 +41,19 @@ def test_the_gradient_is_softmax_minus_target(device, reduction, divisor, smooth
     np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-15)
 
 
+def test_smoothing_over_many_classes_stays_within_half_precision(device):
+    """A sum of 2,000 distances of 60 would not."""
+    logits = np.full((1, 2000), -60, np.float16)
+    logits[0, 0] = 0
+    assert F.cross_entropy(Tensor(logits), [0], label_smoothing=0.1).item() == pytest.approx(0.1 * 60 * 1999 / 2000, rel=2**-10)
+
+
 def test_a_class_ruled_out_by_minus_infinity(device):
     logits = np.array([[0.0, 0.0, -np.inf]])
     loss, gradient = loss_and_gradient(logits, [1])
     assert loss == pytest.approx(np.log(2)) and gradient.tolist() == [[0.5, -0.5, 0]]
     assert F.cross_entropy(Tensor(logits), [2]).item() == np.inf
+    assert F.cross_entropy(Tensor(logits), [2], label_smoothing=1).item() == np.inf
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
