@@ -106,7 +106,8 @@ using Sums = float[4][8][4];
 __device__ float sum_at(const Sums& sums, int n, int i, int column) { return sums[column / 2][n][column % 2 * 2 + i]; }
 
 // Adds the products of `steps` steps to `sums`. fill(step, left, right) starts to copy what belongs to a step, with what prepare(step) has
-// put into shared memory for it; both are called for one step after the other, and for a few beyond the last. read(left, half, words) gets the words of the warp's rows.
+// put into shared memory for it; both are called for one step after the other, and for a few beyond the last. read(left, half, words)
+// gets the words of the warp's rows.
 template <class Prepare, class Fill, class Read>
 __device__ void multiply(int steps, Sums& sums, Prepare prepare, Fill fill, Read read) {
     uint4* const memory = shared_memory();
