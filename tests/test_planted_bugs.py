@@ -115,7 +115,7 @@ bug("convolution: the window one pixel off", CONV2D,
 bug("convolution: the bias forgotten", CONV2D,
     lambda real: lambda x, w, bias, *rest: real(x, w, None, *rest), values("conv2d", "bias"))  # fmt: skip
 bug("convolution: a tower reads the channels of its neighbour", CONV2D,
-    lambda real: lambda x, w, b, window, groups: real(np.roll(x, x.shape[3] // groups, axis=3), w, b, window, groups),
+    lambda real: lambda x, *rest: real(np.roll(x, x.shape[3] // rest[3], axis=3), *rest),
     values("conv2d", "two towers"))  # fmt: skip
 bug("convolution: dilation ignored", (Window, "view"),
     lambda real: lambda self, *rest: real(replace(self, dilation=(1, 1)), *rest), values("conv2d", "dilation"))  # fmt: skip

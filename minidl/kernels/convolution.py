@@ -16,8 +16,8 @@ from types import ModuleType
 import numpy as np
 
 from minidl.backend import Array, get_array_module
-from minidl.dtypes import is_bfloat16, rounded
-from minidl.kernels import cuda, folding, implicit_gemm, parallel, winograd
+from minidl.dtypes import computed_in, is_bfloat16, rounded
+from minidl.kernels import cuda, elementwise, folding, implicit_gemm, parallel, winograd
 from minidl.kernels.im2col import col2im, gather, im2col
 from minidl.kernels.matmul import matmul
 from minidl.kernels.window import Window, towers
@@ -28,13 +28,14 @@ Shape = tuple[int, ...]
 GRADIENT_CHUNK_BYTES = 4 * parallel.CHUNK_BYTES
 
 
-def conv2d_plain(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
+def conv2d_plain(x: Array, weight: Array, bias: Array | None, window: Window, groups: int, relu: bool = False) -> Array:
     """The definition: one matrix product a group."""
     xp = get_array_module(x)
     y = xp.concatenate([
         im2col(x[..., inputs], window) @ _matrix(weight, outputs) for inputs, outputs in towers(x.shape[3], weight.shape[3], groups)
     ], axis=-1)  # fmt: skip
-    return y if bias is None else y + bias
+    y = y if bias is None else y + bias
+    return xp.maximum(y, 0) if relu else y
 
 
 def weight_gradient_plain(x: Array, dy: Array, window: Window, groups: int) -> Array:
@@ -68,17 +69,17 @@ def faster_way(xp: ModuleType, dtype: np.dtype, images: Shape, weight: Shape, wi
     return None
 
 
-def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
-    """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
+def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int, relu: bool = False) -> Array:
+    """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O), with `relu` max(., 0) of it."""
     xp = get_array_module(x)
     if is_bfloat16(x.dtype) and xp is np:
-        return rounded(conv2d, x, weight, bias, window, groups)
+        return rounded(conv2d, x, weight, bias, window, groups, relu)
     way = _way(x, weight, x.shape, weight.shape, window, groups)
     if way is folding:
         folded, unit = folding.fold(x, window)
-        return conv2d(folded, folding.fold_weight(weight, window.stride[0]), bias, unit, 1)
+        return conv2d(folded, folding.fold_weight(weight, window.stride[0]), bias, unit, 1, relu)
     if way:
-        return way.conv2d(x, weight, bias, window, groups)
+        return way.conv2d(x, weight, bias, window, groups, relu)
     rows, columns = window.output_size(*x.shape[1:3])
     y = xp.empty((x.shape[0], rows, columns, weight.shape[3]), xp.result_type(x, weight))
     factors = [(inputs, outputs, _matrix(weight, outputs)) for inputs, outputs in towers(x.shape[3], weight.shape[3], groups)]
@@ -89,11 +90,11 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
         target = y[images, band].reshape(-1, y.shape[3])
         for inputs, outputs, matrix in factors:
             xp.matmul(_patches(image[..., inputs], window, band, columns), matrix, out=target[:, outputs])
-        if bias is not None:
-            target += bias
+        if xp is np:
+            elementwise.finish(target, bias, relu)
 
     parallel.for_each(multiply, _pieces(x, weight.shape, rows, columns, parallel.CHUNK_BYTES), xp)
-    return y
+    return y if xp is np else _finished(y, bias, relu)
 
 
 def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
@@ -158,6 +159,13 @@ def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height
     patch_bytes = dy.shape[1] * dy.shape[2] * weight[..., 0].nbytes
     parallel.for_each(scatter, parallel.slices(len(dy), patch_bytes, xp), xp)
     return dx
+
+
+def _finished(y: Array, bias: Array | None, relu: bool) -> Array:
+    """With bias and ReLU, where asked for, in one kernel for all pieces."""
+    if bias is not None:
+        return elementwise.add_bias(y, bias.astype(computed_in(y.dtype), copy=False), relu)
+    return elementwise.relu(y) if relu else y
 
 
 def _way(a: Array, b: Array, images: Shape, weight: Shape, window: Window, groups: int) -> ModuleType | None:

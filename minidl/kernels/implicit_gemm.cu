@@ -55,10 +55,10 @@ __device__ void fill_right(uint4* right, const Real* matrix, int first, int rows
     }
 }
 
-// y = P @ weight + bias. blockIdx.x: tiles of y, along its columns first; blockIdx.y: the group, of `outputs` channels.
+// y = P @ weight + bias, and with `relu` max(y, 0). blockIdx.x: tiles of y, along its columns first; blockIdx.y: the group, of `outputs` channels.
 extern "C" __global__ void __launch_bounds__(THREADS) convolve(
     const Real* __restrict__ x, const Real* __restrict__ weight, const float* __restrict__ bias, Real* __restrict__ y,
-    const Geometry g, const int outputs) {
+    const Geometry g, const int outputs, const int relu) {
     const int places = g.images * g.rows * g.columns, size = g.kernel_height * g.kernel_width * g.channels;
     const int along = (outputs + TILE_N - 1) / TILE_N, group = blockIdx.y, groups = gridDim.y;
     const int first = blockIdx.x / along * TILE_M, column = blockIdx.x % along * TILE_N;
@@ -98,7 +98,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) convolve(
             Channels<Number> value = {};
             if (bias) value = load(bias + group * outputs + from);
 #pragma unroll
-            for (int e = 0; e < CHUNK; ++e) value.of[e] += sum_at(sums, i / 2, i % 2, part + e);
+            for (int e = 0; e < CHUNK; ++e) {
+                value.of[e] += sum_at(sums, i / 2, i % 2, part + e);
+                if (relu) value.of[e] = above_zero(value.of[e]);
+            }
             store(y + ((long long)place * groups + group) * outputs + from, value);
         }
     }
@@ -159,7 +162,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) weight_gradient(
 }
 
 // The sum of the parts, in their order. A thread adds up WIDTH elements.
-extern "C" __global__ void add_parts(const float* __restrict__ parts, Real* __restrict__ sum, const long long size, const long long shares) {
+extern "C" __global__ void add_parts(
+    const float* __restrict__ parts, Real* __restrict__ sum, const long long size, const long long shares) {
     for_each_element(size, [&](long long i) {
         Channels<Number> total = {};
         for (long long part = 0; part < shares; ++part)

@@ -43,8 +43,8 @@ def pays(xp: ModuleType, dtype: np.dtype, images: tuple[int, ...], weight: tuple
     )
 
 
-def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
-    """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
+def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int, relu: bool = False) -> Array:
+    """x: (N, H, W, C), weight: (KH, KW, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O), with `relu` max(., 0) of it."""
     xp, o = get_array_module(x), weight.shape[3]
     y = xp.empty((len(x), *window.output_size(*x.shape[1:3]), o), x.dtype)
     if y.size:
@@ -52,7 +52,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
         if bias is not None:
             bytes_of_a_chunk = cuda.VECTOR_BYTES // x.itemsize * np.float32().itemsize
             (bias,) = _in_chunks(bias.astype(np.float32, copy=False), alignment=bytes_of_a_chunk)
-        constants = [_geometry(window, x, y, groups), np.int32(o // groups)]
+        constants = [_geometry(window, x, y, groups), np.int32(o // groups), np.int32(relu)]
         grid = (card.tiles(prod(y.shape[:3]), o // groups), groups)
         _launch(card, "convolve", grid, [*_in_chunks(x, weight), bias, y], constants)
     return y

@@ -77,6 +77,23 @@ __device__ void for_each_element(long long size, Task task) {
     for (long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * WIDTH; i < size; i += step) task(i);
 }
 
+// `task(number, first, last, channel)` for WIDTH channels of every strip of `strip` rows, first ... last - 1, of a matrix (rows, channels).
+// A block has `together` strips side by side, so that it has enough threads also where there are few channels.
+template <class Task>
+__device__ void for_each_strip(long long rows, long long channels, long long strip, long long together, Task task) {
+    const long long strips = (rows + strip - 1) / strip;
+    for_each_pixel((strips + together - 1) / together, together, channels, [&](long long line, int place, int channel) {
+        const long long number = line * together + place, first = number * strip;
+        if (number < strips) task(number, first, min(first + strip, rows), channel);
+    });
+}
+
+// ReLU. A NaN, which is neither above nor below 0, stays one.
+template <class T>
+__device__ T above_zero(T value) {
+    return value <= 0 ? T(0) : value;
+}
+
 // How a window lies over images (window.py): the pixels of position (i, j) of the window at place (row, column) are
 // (row * stride_down + i * dilation_down - top, column * stride_along + j * dilation_along - left), or padding outside of the image.
 struct Geometry {

@@ -32,14 +32,19 @@ def sum_to_last_axis(x: Array, dtype: np.dtype) -> Array:
     """x: (..., C), floating point. Returns (C,) of type `dtype`. The order of additions is fixed; bfloat16 is added up in float32."""
     if not x.size:
         return get_array_module(x).zeros(x.shape[-1:], dtype)
-    rows = x.reshape(-1, x.shape[-1])
-    add = _add_by_kernel if cuda.ready("sums", x) else _add
-    while len(rows) > STRIP:
+    return sum_of_rows(x.reshape(-1, x.shape[-1]), dtype)
+
+
+def sum_of_rows(rows: Array, dtype: np.dtype) -> Array:
+    """rows: (N, C), N at least 1. Returns (C,), as `sum_to_last_axis` does; so does the sum of the strips' sums, in their order."""
+    add = _add_by_kernel if cuda.ready("sums", rows) else add_strips
+    while len(rows) > 1:
         rows = add(rows)
-    return add(rows)[0].astype(dtype, copy=False)
+    return rows[0].astype(dtype, copy=False)
 
 
-def _add(rows: Array) -> Array:
+def add_strips(rows: Array) -> Array:
+    """(N, C) -> (ceil(N / STRIP), C), the sums of neighbouring rows; those of bfloat16 are float32."""
     xp, whole, wide = get_array_module(rows), len(rows) // STRIP * STRIP, computed_in(rows.dtype)
     if len(rows) <= STRIP:
         return rows.sum(axis=0, keepdims=True, dtype=wide)

@@ -23,6 +23,7 @@ import numpy as np
 
 from minidl.backend import Array
 from minidl.kernels import parallel
+from minidl.kernels.elementwise import finish
 from minidl.kernels.matmul import matmul
 from minidl.kernels.sheets import Sheet
 from minidl.kernels.window import Window, towers
@@ -47,8 +48,8 @@ def pays(xp: ModuleType, dtype: np.dtype, images: tuple[int, ...], weight: tuple
     return plain > ADVANTAGE * (tiles * points * weight[2] * o + transforms)
 
 
-def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
-    """x: (N, H, W, C), weight: (K, K, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O)."""
+def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: int, relu: bool = False) -> Array:
+    """x: (N, H, W, C), weight: (K, K, C / groups, O), bias: (O,) or None. Returns (N, OH, OW, O), with `relu` max(., 0) of it."""
     at, g, bt = transforms(window.kernel[0], x.dtype)
     _, _, c, o = weight.shape
     u = matmul(g, weight.reshape(-1, c * o)).reshape(-1, c, o)
@@ -62,8 +63,7 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
             np.matmul(v[..., inputs], u[..., outputs], out=products[..., outputs])
         target = y[images]
         sheet.join_outputs(_product("joined", at, products, o), target)
-        if bias is not None:
-            target += bias
+        finish(target, bias, relu)
 
     parallel.for_each(convolve, _pieces(x, window), np)
     return y

@@ -21,7 +21,8 @@ from minidl.nn.layers import (
     Softmax,
     Tanh,
 )
-from minidl.nn.module import Buffer, Module, Parameter, Sequential
+from minidl.nn.module import Buffer, Module, Parameter
+from minidl.nn.sequential import Sequential
 from minidl.nn.summary import summary
 
 __all__ = [

@@ -20,6 +20,7 @@ from minidl.autograd import no_grad, operations_behind, set_grad_enabled
 from minidl.dtypes import as_dtype
 from minidl.kernels import convolution, parallel, pooling, winograd
 from minidl.nn.module import Module, evaluating
+from minidl.ops.bias import EndsInBias
 from minidl.tensor import Tensor, ones_like
 
 MIB, GIB = 2**20, 2**30
@@ -152,7 +153,8 @@ def _moments(model: Module, batch: Tensor) -> np.ndarray:
                 for tensor, change in node.input_gradients(gradient):
                     sums, key = (gradients, id(tensor)) if tensor.grad_fn is None else (passing, id(tensor.grad_fn))
                     sums[key] = sums[key] + change if key in sums else change
-                rows.append(row(gradient))
+                inside = [ones_like(gradient)] if isinstance(node, EndsInBias) and node.relu else []  # once more, behind ReLU
+                rows.append(row(gradient, *inside))
             kept = {piece: size for piece, size in kept.items() if last[piece] > i}
     return np.array(rows, float)
 

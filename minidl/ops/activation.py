@@ -26,13 +26,18 @@ class ReLU(Function):
         return elementwise.relu(x)
 
     def backward(self, gradient):
-        if is_grad_enabled():
-            return gradient * (self.output > 0).astype(gradient.dtype)
-        return ReLUBackward(self.output_array)(gradient)
+        return relu_backward(self, gradient)
+
+
+def relu_backward(operation: Function, gradient: Tensor) -> Tensor:
+    """`gradient` where the output of `operation`, which ends in ReLU and keeps it, is positive."""
+    if is_grad_enabled():
+        return gradient * (operation.output > 0).astype(gradient.dtype)
+    return ReLUBackward(operation.output_array)(gradient)
 
 
 class ReLUBackward(Function):
-    """The gradient where the output is positive, in one pass. Never recorded: see `ReLU.backward`."""
+    """The gradient where the output is positive, in one pass. Never recorded: see `relu_backward`."""
 
     def __init__(self, output: Array) -> None:
         self.output_array = output

@@ -1,26 +1,50 @@
-"""The bias of a layer: a number for each channel, in float32 also where the layer computes in bfloat16."""
+"""The bias of a layer, a number for each channel, in float32 also where the layer computes in bfloat16; and the ReLU behind it.
+
+To add one number to an element, or compare it with 0, is less work than to read it and write it. So the operation that makes the
+elements does both as it writes them, and one pass goes back through both.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from minidl.autograd import is_grad_enabled
 from minidl.core.shape import broadcast_to
 from minidl.function import Function
-from minidl.kernels.elementwise import add_bias
+from minidl.kernels.elementwise import add_bias, relu_bias_backward
 from minidl.kernels.sums import sum_to_last_axis
+from minidl.ops.activation import relu_backward
+from minidl.tensor import Tensor
 
 
-class AddBias(Function):
+class EndsInBias(Function):
+    """An operation whose last input may be a bias, and which may end in ReLU: then it keeps its output."""
+
+    def __init__(self, relu: bool) -> None:
+        self.relu = self.keeps_output = relu
+
+    def back_through_the_end(self, gradient: Tensor, biases: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """The gradient of what comes before bias and ReLU, and that of the bias, if there is one; None if it asks for none."""
+        asking = [b for b in biases if b.requires_grad]
+        if self.relu and asking and not is_grad_enabled():
+            return tuple(gradient._wrap(a) for a in relu_bias_backward(self.output_array, gradient._array, asking[0].dtype))
+        if self.relu:
+            gradient = relu_backward(self, gradient)
+        return gradient, *(BiasGradient(b.dtype)(gradient) if b.requires_grad else None for b in biases)
+
+
+class AddBias(EndsInBias):
     """(..., C), (C,) -> (..., C)."""
 
     keeps_inputs = False
 
     def forward(self, x, bias):
-        return add_bias(x, bias)
+        return add_bias(x, bias, self.relu)
 
     def backward(self, gradient):
-        _, bias = self.inputs
-        return gradient, BiasGradient(bias.dtype)(gradient) if bias.requires_grad else None
+        return self.back_through_the_end(gradient, self.inputs[1:])
 
 
 class BiasGradient(Function):

@@ -17,7 +17,7 @@ from minidl.kernels import convolution
 from minidl.kernels import im2col as patches
 from minidl.kernels.window import Window
 from minidl.ops.arguments import IntOrPair, Padding, check_fit, check_images, check_tensor, padding_pairs, pair, to_go_with
-from minidl.ops.bias import BiasGradient
+from minidl.ops.bias import EndsInBias
 from minidl.tensor import Tensor
 
 
@@ -29,13 +29,14 @@ def conv2d(
     padding: Padding = 0,
     dilation: IntOrPair = 1,
     groups: int = 1,
+    relu: bool = False,
 ) -> Tensor:
     """Two-dimensional convolution (cross-correlation, as everywhere in the field) by im2col and a matrix product.
 
     x: (N, H, W, C_in). weight: (KH, KW, C_in / groups, C_out). bias: (C_out,) or None.
     stride, dilation: an int or (vertical, horizontal). padding: zeros added, an int, (vertical, horizontal) or
     ((top, bottom), (left, right)). groups: input and output channels fall into this many towers that do not see each other
-    (the restricted connectivity of Krizhevsky et al. 2012, section 3.5).
+    (the restricted connectivity of Krizhevsky et al. 2012, section 3.5). relu: take max(., 0) of the result in the same pass.
     Returns (N, OH, OW, C_out) with OH = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1, OW likewise.
     If x is bfloat16, the weight is rounded to it; the gradients of weight and bias keep their own type.
     Raises ValueError for shapes that do not go together, TypeError for integer images or arguments that are no Tensors.
@@ -63,23 +64,26 @@ def conv2d(
     window = _window("conv2d", (kh, kw), stride, padding, dilation)
     check_fit("conv2d", window, x)
     weight = to_go_with(x, weight)
-    return Conv2d(window, groups)(x, weight) if bias is None else Conv2d(window, groups)(x, weight, bias)
+    operation = Conv2d(window, groups, relu)
+    return operation(x, weight) if bias is None else operation(x, weight, bias)
 
 
-class Conv2d(Function):
-    def __init__(self, window: Window, groups: int) -> None:
+class Conv2d(EndsInBias):
+    def __init__(self, window: Window, groups: int, relu: bool = False) -> None:
+        super().__init__(relu)
         self.window, self.groups = window, groups
 
     def forward(self, x, weight, bias=None):
-        return convolution.conv2d(x, weight, bias, self.window, self.groups)
+        return convolution.conv2d(x, weight, bias, self.window, self.groups, self.relu)
 
     def backward(self, gradient):
         x, weight, *bias = self.inputs
         _, height, width, _ = x.shape
+        gradient, *bias_gradient = self.back_through_the_end(gradient, bias)
         return (
             InputGradient(self.window, self.groups, height, width)(gradient, weight) if x.requires_grad else None,
             WeightGradient(self.window, self.groups)(x, gradient) if weight.requires_grad else None,
-            *(BiasGradient(b.dtype)(gradient) if b.requires_grad else None for b in bias),
+            *bias_gradient,
         )
 
 

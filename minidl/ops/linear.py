@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from minidl.core.matmul import matmul
+from minidl.ops.activation import relu as through_relu
 from minidl.ops.arguments import check_tensor, to_go_with
 from minidl.ops.bias import AddBias
 from minidl.tensor import Tensor
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weight + bias. x: (..., in), weight: (in, out), bias: (out,) or None. Returns (..., out).
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """x @ weight + bias, with `relu` max(., 0) of that in the same pass.
+
+    x: (..., in), weight: (in, out), bias: (out,) or None. Returns (..., out).
 
     The weight multiplies from the right: PyTorch's `linear` stores the transpose, (out, in). If x is bfloat16, the weight is rounded
     to it; the gradients of weight and bias keep their own type.
@@ -25,4 +28,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
                 f"linear: bias must have shape {weight.shape[1:]} to go with weight {weight.shape}, got {bias.shape}"
             )
     product = matmul(x, to_go_with(x, weight))
-    return product if bias is None else AddBias()(product, bias)
+    if bias is not None:
+        return AddBias(relu)(product, bias)
+    return through_relu(product) if relu else product

@@ -154,14 +154,14 @@ def check_relu(device, case):
     equal(device, elementwise.relu_backward, [x, gradient])
 
 
-ADD_BIAS = st.tuples(st.integers(0, 30), st.integers(1, 40), reals, seeds, st.booleans())
+ADD_BIAS = st.tuples(st.integers(0, 30), st.integers(1, 40), reals, seeds, st.booleans(), st.booleans())
 
 
 def check_add_bias(device, case):
     """Also of bfloat16 and a bias of float32."""
-    rows, c, dtype, seed, wide = case
+    rows, c, dtype, seed, wide, relu = case
     x, bias = normal(seed, (rows, 2, c), (c,), dtype=dtype)
-    equal(device, elementwise.add_bias, [x, bias.astype(computed_in(bias.dtype)) if wide else bias])
+    equal(device, elementwise.add_bias, [x, bias.astype(computed_in(bias.dtype)) if wide else bias], relu)
 
 
 UPDATE = st.tuples(sizes, dtypes, seeds, st.sampled_from([0.0, 0.1]))
@@ -192,6 +192,22 @@ def check_sums(device, case):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sums, "STRIP", max(2, strip))
         assert_close(sums.sum_to_last_axis(to_device(x, device), x.dtype), x.astype(np.float64).sum(axis=0))
+
+
+def check_relu_bias_backward(device, case):
+    """What goes on is `relu_backward`'s; the sum, that of the two one after the other on the same device."""
+    rows, c, dtype, seed, strip = case
+    y, gradient = normal(seed, (rows, c), (rows, c), dtype=dtype)
+    there = [to_device(a, device) for a in (y, gradient)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sums, "STRIP", max(2, strip))
+        dx, total = elementwise.relu_bias_backward(*there, computed_in(y.dtype))
+        apart = sums.sum_to_last_axis(dx, computed_in(y.dtype))
+    expected = elementwise.relu_backward(y, gradient)
+    assert dx.dtype == expected.dtype and total.dtype == apart.dtype
+    assert_array_equal(to_device(dx, "cpu").astype(np.float64), expected.astype(np.float64))
+    assert_array_equal(to_device(total, "cpu"), to_device(apart, "cpu"))
+    assert_close(total, expected.astype(np.float64).sum(axis=0))
 
 
 CROSS_ENTROPY = st.tuples(st.integers(1, 5), st.integers(1, 40), reals, seeds, st.sampled_from([0.0, 0.25]), st.booleans())
@@ -231,7 +247,7 @@ def check_dropout(device, case):
 
 CHECKS = [
     (check_max_pool, POOLING), (check_max_pool_backward, POOLING), (check_sum_pool, POOLING), (check_im2col, IM2COL),
-    (check_col2im, IM2COL), (check_convolution, CONVOLUTION), (check_lrn, LRN), (check_relu, FLAT), (check_add_bias, ADD_BIAS), 
-    (check_update, UPDATE), (check_dropout, DROPOUT), (check_sums, SUMS),
+    (check_col2im, IM2COL), (check_convolution, CONVOLUTION), (check_lrn, LRN), (check_relu, FLAT), (check_add_bias, ADD_BIAS),
+    (check_relu_bias_backward, SUMS), (check_update, UPDATE), (check_dropout, DROPOUT), (check_sums, SUMS),
     (check_cross_entropy, CROSS_ENTROPY),
 ]  # fmt: skip

@@ -17,8 +17,8 @@ batches = st.integers(1, 5)
 
 
 @settings(max_examples=150)
-@given(geometries(), channels, batches, seeds, dtypes, layouts, chunk_bytes, workers, st.booleans())
-def test_fast_plain_and_loops_agree(device, geometry, channels, n, seed, dtype, layout, chunk, count, with_bias):
+@given(geometries(), channels, batches, seeds, dtypes, layouts, chunk_bytes, workers, st.booleans(), st.booleans())
+def test_fast_plain_and_loops_agree(device, geometry, channels, n, seed, dtype, layout, chunk, count, with_bias, relu):
     window, height, width = geometry
     groups, c, o = channels
     x, weight, bias, dy = normal(
@@ -32,15 +32,16 @@ def test_fast_plain_and_loops_agree(device, geometry, channels, n, seed, dtype, 
     bias = bias if with_bias else None
     arguments = window.stride, window.padding, window.dilation, groups
     expected = naive.conv2d(x, weight, bias, *arguments)
+    expected = np.maximum(expected, 0) if relu else expected
     expected_dx, expected_dw, _ = naive.conv2d_gradients(x, weight, dy, *arguments)
 
     x, weight, dy = (laid_out(a, layout, device) for a in (x, weight, dy))
     bias = bias if bias is None else laid_out(bias, layout, device)
-    plain = convolution.conv2d_plain(x, weight, bias, window, groups)
+    plain = convolution.conv2d_plain(x, weight, bias, window, groups, relu)
     plain_dx = convolution.input_gradient_plain(dy, weight, window, groups, height, width)
     plain_dw = convolution.weight_gradient_plain(x, dy, window, groups)
     with in_pieces(chunk, count):
-        y = convolution.conv2d(x, weight, bias, window, groups)
+        y = convolution.conv2d(x, weight, bias, window, groups, relu)
         dx = convolution.input_gradient(dy, weight, window, groups, height, width)
         dw = convolution.weight_gradient(x, dy, window, groups)
     assert y.dtype == dx.dtype == dw.dtype == dtype

@@ -64,14 +64,25 @@ BUGS = {  # file, check: what is replaced in the source, by what
         ("channel + WIDTH - 1 + half", "channel + half"),
     ],
     ("elementwise", "check_relu"): [
-        ("value.of[e] <= 0 ? Number(0) : value.of[e]", "value.of[e] > 0 ? value.of[e] : Number(0)"),  # a NaN becomes 0
-        ("output.of[e] > 0", "output.of[e] >= 0"),
+        ("value <= 0 ? T(0) : value", "value > 0 ? value : T(0)"),  # a NaN becomes 0
+        (
+            "output.of[e] > 0 ? passed.of[e] : Number(0);\n        store",
+            "output.of[e] >= 0 ? passed.of[e] : Number(0);\n        store",
+        ),
         ("i < size; i += step", "i + WIDTH < size; i += step"),
+    ],
+    ("elementwise", "check_relu_bias_backward"): [
+        ("sum.of[e] += passed.of[e]", "sum.of[e] += passed.of[0]"),
+        ("= output.of[e] > 0 ? passed.of[e] : Number(0);\n                sum", "= passed.of[e];\n                sum"),
+        ("load(gradient + row * channels + channel)", "load(gradient + row * channels)"),
+        ("store(dx + row * channels + channel, passed)", "store(dx + first * channels + channel, passed)"),
+        ("min(first + strip, rows)", "min(first + strip - 1, rows)"),
     ],
     ("elementwise", "check_add_bias"): [
         ("load(bias + channel)", "load(bias)"),
         ("+= more.of[e]", "+= more.of[0]"),
         ("load(x + row * channels + channel)", "load(x + channel)"),
+        ("if (relu) value", "if (relu && e) value"),
     ],
     ("update", "check_update"): [
         ("weight.of[e] += velocity.of[e]", "weight.of[e] -= velocity.of[e]"),

@@ -1,4 +1,4 @@
-"""ReLU, which is spread over the cores."""
+"""ReLU and biases, spread over the cores."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kernels.pieces import in_pieces
 from kernels.strategies import chunk_bytes, dtypes, laid_out, layouts, normal, seeds, workers
 from minidl.backend import to_device
-from minidl.kernels import elementwise
+from minidl.kernels import elementwise, sums
 
 shapes = st.lists(st.integers(0, 6), min_size=0, max_size=3).map(tuple)
 
@@ -24,6 +24,23 @@ def test_relu_both_ways(device, shape, seed, dtype, layout, chunk, count):
     assert y.dtype == dx.dtype == dtype
     assert np.array_equal(to_device(y, "cpu"), np.where(x > 0, x, 0))
     assert np.array_equal(to_device(dx, "cpu"), np.where(x > 0, gradient, 0))
+
+
+@given(shapes.map(lambda shape: (*shape, 3)), seeds, dtypes, layouts, chunk_bytes, workers, st.sampled_from([2, 3, 128]))
+def test_the_way_back_through_relu_and_a_bias_is_that_of_one_after_the_other(
+    device, shape, seed, dtype, layout, chunk, count, strip
+):
+    """To the last digit, whatever the pieces."""
+    y, gradient = normal(seed, shape, shape, dtype=dtype)
+    there = [laid_out(a, layout if y.size else "contiguous", device) for a in (y, gradient)]
+    with in_pieces(chunk, count), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sums, "STRIP", strip)
+        dx, total = elementwise.relu_bias_backward(*there, np.dtype(dtype))
+        expected = elementwise.relu_backward(*there)
+        expected_total = sums.sum_to_last_axis(expected, np.dtype(dtype))
+    assert dx.dtype == total.dtype == dtype
+    assert np.array_equal(to_device(dx, "cpu"), to_device(expected, "cpu"))
+    assert np.array_equal(to_device(total, "cpu"), to_device(expected_total, "cpu"))
 
 
 @pytest.mark.parametrize("size", [3, 1000])

@@ -57,9 +57,9 @@ def check(device, case, seed, order, card):
     with np.errstate(invalid="ignore"), standin_cupy.order(*order), pytest.MonkeyPatch.context() as patch:
         patch.setattr(implicit_gemm, "_card", lambda xp, device: card)
         there = [to_device(a.astype(dtype), device) for a in (x, weight, bias, dy)]
-        for with_bias in (0, 1):
-            y = implicit_gemm.conv2d(*there[:2], there[2] if with_bias else None, window, groups)
-            expected = convolution.conv2d_plain(x, weight, bias if with_bias else None, window, groups)
+        for with_bias, relu in ((False, False), (True, False), (True, True)):
+            y = implicit_gemm.conv2d(*there[:2], there[2] if with_bias else None, window, groups, relu)
+            expected = convolution.conv2d_plain(x, weight, bias if with_bias else None, window, groups, relu)
             assert y.dtype == dtype
             np.testing.assert_array_equal(to_device(y, "cpu").astype(np.float32), expected.astype(dtype).astype(np.float32))
         dw = implicit_gemm.weight_gradient(there[0], there[3], window, groups)
@@ -89,6 +89,7 @@ BUGS = {
         ("first_row() + i / 2 * 8 + t2 + i % 2", "first_row() + i / 2 * 8 + t2 + 1 - i % 2"),
         ("(t2 + i % 2) * 8 + i / 2", "i / 2 * 8 + t2 + i % 2"),
         ("const int begin = blockIdx.z * share,", "const int begin = blockIdx.z * (share + 1),"),
+        ("if (relu) value.of[e]", "if (relu && e) value.of[e]"),
     ],
     "tiles.cuh": [
         ("wait_for_groups<STAGES - 2>", "wait_for_groups<STAGES - 1>"),  # a step too early

@@ -17,9 +17,9 @@ channels = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))  #
 @settings(max_examples=100)
 @given(
     st.sampled_from([3, 5]), pairs(0, 4), pairs(0, 4), pairs(1, 11), channels, st.integers(1, 13), seeds, layouts, workers,
-    st.sampled_from([1, 5, 128]), st.booleans(),
+    st.sampled_from([1, 5, 128]), st.booleans(), st.booleans(),
 )  # fmt: skip
-def test_equals_the_loops(k, down, along, size, channels, n, seed, layout, count, tiles, with_bias):
+def test_equals_the_loops(k, down, along, size, channels, n, seed, layout, count, tiles, with_bias, relu):
     window = Window((k, k), padding=(down, along))
     height, width = (max(side, k - sum(padding)) for side, padding in zip(size, (down, along), strict=True))
     groups, c, o = channels
@@ -28,12 +28,13 @@ def test_equals_the_loops(k, down, along, size, channels, n, seed, layout, count
     x, weight, bias, dy = normal(seed, *shapes)
     bias = bias if with_bias else None
     expected = naive.conv2d(x, weight, bias, (1, 1), (down, along), (1, 1), groups)
+    expected = np.maximum(expected, 0) if relu else expected
     expected_dx, expected_dw, _ = naive.conv2d_gradients(x, weight, dy, (1, 1), (down, along), (1, 1), groups)
 
     x, weight, dy = (laid_out(a, layout, "cpu") for a in (x, weight, dy))
     with in_pieces(1 << 20, count), pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd, "TILES", tiles)
-        y = winograd.conv2d(x, weight, bias, window, groups)
+        y = winograd.conv2d(x, weight, bias, window, groups, relu)
         dw = winograd.weight_gradient(x, dy, window, groups)
         dx = winograd.input_gradient(dy, weight, window, groups, height, width)
     # The points' powers reach 2^6: a few digits of the sixteen go into that.

@@ -31,14 +31,14 @@ def train_step(model, optimizer, x, labels):
 
 
 def test_by_hand():
-    """conv -> relu -> flatten -> linear, 10 images: it is fullest when the gradient has come back through relu."""
+    """conv -> relu -> flatten -> linear, 10 images: fullest on the way back through conv, with a gradient on each side of relu."""
     model = nn.Sequential(nn.Conv2d(2, 6, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 16, 3, bias=False))
     memory = step_memory(model, (6, 6, 2)).at(10)
     convolution, linear = 3 * 3 * 2 * 6, 96 * 3
     assert memory.parameters == memory.state == 4 * (convolution + linear)
     # The images, relu's output (which is also the linear layer's input), the logits; not what the convolution gave to relu.
     assert memory.kept == 4 * 10 * (72 + 96 + 3)
-    assert memory.gradients == 4 * linear
+    assert memory.gradients == 4 * (convolution + linear)
     assert memory.passing == 4 * 10 * (96 + 96)
 
 

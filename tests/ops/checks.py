@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import naive
@@ -52,12 +53,17 @@ def sides(padding):
 X = (2, 5, 4, 4)
 
 
-def convolution(name, x, weight, *bias, stride=1, padding=0, dilation=1, groups=1):
+def convolution(name, x, weight, *bias, stride=1, padding=0, dilation=1, groups=1, relu=False):
     options = twice(stride), sides(padding), twice(dilation), groups
+    named = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "relu": relu}
     case(
-        "conv2d", name, lambda x, w, *b: F.conv2d(x, w, *b, stride=stride, padding=padding, dilation=dilation, groups=groups),
-        x, weight, *bias, reference=lambda x, w, b=None: naive.conv2d(x, w, b, *options),
+        "conv2d", name, lambda x, w, *b: F.conv2d(x, w, *b, **named),
+        x, weight, *bias, reference=lambda x, w, b=None: above_zero(naive.conv2d(x, w, b, *options), relu),
     )  # fmt: skip
+
+
+def above_zero(y, relu=True):
+    return np.maximum(y, 0) if relu else y
 
 
 convolution("one pixel", (2, 3, 3, 2), (1, 1, 2, 3), (3,))
@@ -73,6 +79,8 @@ convolution("stride and dilation", (1, 7, 6, 1), (2, 3, 1, 2), stride=2, dilatio
 convolution("two towers", (1, 4, 4, 4), (3, 3, 2, 4), (4,), groups=2, padding=1)
 convolution("two towers, stride", (1, 5, 5, 4), (3, 3, 2, 6), (6,), groups=2, stride=2)
 convolution("depthwise", (2, 4, 4, 3), (2, 2, 1, 6), (6,), groups=3)
+convolution("relu", (2, 5, 4, 4), (3, 3, 2, 4), (4,), groups=2, padding=1, relu=True)
+convolution("relu, no bias", (2, 4, 4, 2), (3, 2, 2, 3), relu=True)
 
 
 def patches(name, x, kernel, stride=1, padding=0, dilation=1):
@@ -223,6 +231,10 @@ for reduction, reduce in REDUCE.items():
 case("linear", "a square weight", F.linear, (3, 4), (4, 4), (4,), reference=lambda x, w, b: x @ w + b)
 case("linear", "a batch", F.linear, (4, 3), (3, 5), (5,), reference=lambda x, w, b: x @ w + b)
 case("linear", "more axes, no bias", F.linear, (2, 3, 4), (4, 2), reference=lambda x, w: x @ w)
+case("linear", "relu", partial(F.linear, relu=True), (5, 3), (3, 4), (4,), reference=lambda x, w, b: above_zero(x @ w + b))
+case("linear", "relu, more axes", partial(F.linear, relu=True), (2, 3, 4), (4, 2), (2,),
+     reference=lambda x, w, b: above_zero(x @ w + b))  # fmt: skip
+case("linear", "relu, no bias", partial(F.linear, relu=True), (4, 3), (3, 5), reference=lambda x, w: above_zero(x @ w))
 case("flatten", "images", F.flatten, (2, 3, 2, 2), reference=lambda x: x.reshape(2, 12))
 case("pad", "a value", lambda x: F.pad(x, [(1, 0), (2, 3)], 0.5), (2, 3),
      reference=lambda x: np.pad(x, [(1, 0), (2, 3)], constant_values=0.5))  # fmt: skip
