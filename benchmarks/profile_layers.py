@@ -8,7 +8,8 @@
 Milliseconds are medians. MB and GFLOP: the least that the layer moves and computes, forward and backward (see `counts`). `share`: the
 least time for that, at the rates of the machine's own matrix product and of copying, whichever takes longer, divided by the time taken.
 It may pass 100 %: minidl's Winograd convolutions multiply less than is counted, and small arrays stay in caches that are faster than
-memory. `between`: what belongs to no layer, adding up gradients and the engine itself.
+memory. `between`: what belongs to no layer, adding up gradients and the engine itself. A ReLU, which in a step is done in the pass of the
+layer before it, is timed apart.
 """
 
 from __future__ import annotations

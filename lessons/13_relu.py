@@ -318,7 +318,8 @@ plt.show()
 # Now read `minidl/ops/activation.py`. It differs from yours: where the way
 # back is not recorded, `ReLUBackward` does it in one pass over the memory,
 # with `relu_backward` in `minidl/kernels/elementwise.py`; and softmax and
-# sigmoid stand there too, told from their results as well.
+# sigmoid stand there too, told from their results as well. A ReLU right behind
+# a convolution has not even a pass of its own: `minidl/nn/sequential.py`.
 #
 # **The next lesson** is about the layer that the paper put behind its first
 # two ReLUs: since they have no ceiling, neighbours hold each other in check.
