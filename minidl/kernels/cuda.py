@@ -27,6 +27,7 @@ REALS = {np.dtype(np.float32), np.dtype(np.float64)}  # and bfloat16, which is n
 BYTE = np.dtype(np.uint8)
 THREADS = 256  # in a block: not measured yet
 BLOCKS = 2**31 - 1  # the most that CUDA takes; kernels go on to the next work when there is more
+Block = tuple[int, ...]
 VECTOR_BYTES = 16  # the most that one instruction loads or stores
 
 GEOMETRY = np.dtype([(name, np.int32) for name in (
@@ -61,10 +62,22 @@ def launch(
     """
     if 0 in over:
         return
-    real = arrays[0].dtype
-    width = vector_width(real, over[-1], arrays)
-    function, number = _function(get_array_module(arrays[0]), file, kernel, real, width, position)
-    grid, block = shares(over, width)
+    width = vector_width(arrays[0].dtype, over[-1], arrays)
+    run(file, kernel, arrays, constants, width, *shares(over, width), position)
+
+
+def run(
+    file: str,
+    kernel: str,
+    arrays: Sequence[Array],
+    constants: Sequence[Any],
+    width: int,
+    grid: Block,
+    block: Block,
+    position: np.dtype = BYTE,
+) -> None:
+    """As `launch`, with blocks of threads as the kernel wants them, each thread with `width` channels."""
+    function, number = _function(get_array_module(arrays[0]), file, kernel, arrays[0].dtype, width, position)
     function(grid, block, (*arrays, *[number(c) if isinstance(c, float) else c for c in constants]))
 
 
@@ -103,7 +116,7 @@ def vector_width(real: np.dtype, channels: int, arrays: Sequence[Array]) -> int:
     return width
 
 
-def shares(over: tuple[int, ...], width: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def shares(over: tuple[int, ...], width: int) -> tuple[Block, Block]:
     """(grid, block) for `launch`'s `over`: a block for each row or, of elements without shape, for THREADS vectors."""
     vectors = -(-over[-1] // width)
     if len(over) == 1:

@@ -1,4 +1,5 @@
-// ReLU, a bias, and the gradients of both, as elementwise.py has them. Nothing but moving memory: 16 bytes of an array at a time.
+// ReLU and its gradient, and adding a bias, as elementwise.py has them. Nothing but moving memory: a thread has one vector of 16 bytes
+// an array.
 #include "kernel.cuh"
 
 extern "C" __global__ void relu(const Real* __restrict__ x, Real* __restrict__ y, const long long size) {
@@ -32,26 +33,5 @@ extern "C" __global__ void add_bias(
             if (relu) value.of[e] = above_zero(value.of[e]);
         }
         store(y + row * channels + channel, value);
-    });
-}
-
-// relu_backward, whose sum over the rows is what the bias receives: a thread has WIDTH channels of one strip, and leaves their sum as
-// sum_strips of sums.cu does.
-extern "C" __global__ void relu_backward_in_strips(
-    const Real* __restrict__ y, const Real* __restrict__ gradient, Real* __restrict__ dx, Number* __restrict__ sums, const long long rows,
-    const long long channels, const long long strip, const long long together) {
-    for_each_strip(rows, channels, strip, together, [&](long long number, long long first, long long last, int channel) {
-        Channels<Number> sum = {};
-#pragma unroll 8  // so many loads under way at a time: there are few threads
-        for (long long row = first; row < last; ++row) {
-            const Channels<Number> output = load(y + row * channels + channel);
-            Channels<Number> passed = load(gradient + row * channels + channel);
-            for (int e = 0; e < WIDTH; ++e) {
-                passed.of[e] = output.of[e] > 0 ? passed.of[e] : Number(0);
-                sum.of[e] += passed.of[e];
-            }
-            store(dx + row * channels + channel, passed);
-        }
-        store(sums + number * channels + channel, sum);
     });
 }

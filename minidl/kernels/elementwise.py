@@ -8,7 +8,7 @@ import numpy as np
 
 from minidl.backend import Array, get_array_module
 from minidl.dtypes import computed_in, is_bfloat16, rounded
-from minidl.kernels import cuda, parallel, sums
+from minidl.kernels import cuda, parallel
 
 
 def relu(x: Array) -> Array:
@@ -21,7 +21,7 @@ def relu(x: Array) -> Array:
     if is_bfloat16(x.dtype):
         return rounded(relu, x)
     source, target = x.reshape(-1), y.reshape(-1)
-    parallel.for_each(lambda piece: xp.maximum(source[piece], 0, out=target[piece]), _pieces(x, x.size), xp)
+    parallel.for_each(lambda piece: xp.maximum(source[piece], 0, out=target[piece]), parallel.some_slices(x, x.size, xp), xp)
     return y
 
 
@@ -35,7 +35,7 @@ def relu_backward(y: Array, gradient: Array) -> Array:
     if is_bfloat16(gradient.dtype):
         return rounded(relu_backward, y, gradient)
     output, source, target = y.reshape(-1), gradient.reshape(-1), dx.reshape(-1)
-    parallel.for_each(lambda p: xp.multiply(source[p], output[p] > 0, out=target[p]), _pieces(y, y.size), xp)
+    parallel.for_each(lambda p: xp.multiply(source[p], output[p] > 0, out=target[p]), parallel.some_slices(y, y.size, xp), xp)
     return dx
 
 
@@ -62,38 +62,5 @@ def finish(y: np.ndarray, bias: np.ndarray | None, then_relu: bool) -> None:
         np.maximum(y, 0, out=y)
 
 
-def relu_bias_backward(y: Array, gradient: Array, dtype: np.dtype) -> tuple[Array, Array]:
-    """`relu_backward`, (..., C), and its sum over all axes but the last, (C,) of type `dtype`: what the bias receives.
-
-    The sum is `sum_to_last_axis`, digit for digit, of which each strip is added up as it is written.
-    """
-    xp, c = get_array_module(y), y.shape[-1]
-    by_kernel = cuda.ready("elementwise", y, gradient)
-    if not y.size or y.dtype != gradient.dtype or (is_bfloat16(y.dtype) and not by_kernel):
-        dx = relu_backward(y, gradient)
-        return dx, sums.sum_to_last_axis(dx, dtype)
-    output, source = (a.reshape(-1, c) for a in cuda.contiguous(y, gradient))
-    dx, strips = xp.empty(output.shape, y.dtype), xp.empty((-(-len(output) // sums.STRIP), c), computed_in(y.dtype))
-    if by_kernel:
-        over = -(-len(strips) // sums.TOGETHER), sums.TOGETHER, c
-        constants = [*output.shape, sums.STRIP, sums.TOGETHER]
-        cuda.launch("elementwise", "relu_backward_in_strips", [output, source, dx, strips], constants, over)
-    else:
-
-        def strips_of(piece: slice) -> None:
-            rows = slice(piece.start * sums.STRIP, piece.stop * sums.STRIP)  # the last may end sooner
-            xp.multiply(source[rows], output[rows] > 0, out=dx[rows])
-            strips[piece] = sums.add_strips(dx[rows])
-
-        parallel.for_each(strips_of, _pieces(y, len(strips)), xp)
-    return dx.reshape(y.shape), sums.sum_of_rows(strips, dtype)
-
-
 def _flat(*arrays: Array) -> list[Array]:
     return [a.reshape(-1) for a in cuda.contiguous(*arrays)]
-
-
-def _pieces(x: Array, items: int) -> list[slice]:
-    """0..items, which `x` consists of, in pieces for the workers. Below a few chunks waking the pool costs more than it saves."""
-    small = x.nbytes < parallel.CHUNK_BYTES
-    return [slice(0, items)] if small else parallel.slices(items, x.nbytes // items, get_array_module(x))

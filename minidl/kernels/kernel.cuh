@@ -39,16 +39,23 @@ struct alignas(sizeof(T) * WIDTH) Channels {
     T of[WIDTH];
 };
 
-// From memory, as what is computed with, and back.
+// From memory, as they are there or as what is computed with, and back.
 template <class T>
-__device__ Channels<T> load(const T* address) {
+__device__ Channels<T> stored(const T* address) {
     return *reinterpret_cast<const Channels<T>*>(address);
 }
-__device__ inline Channels<float32> load(const bfloat16* address) {
-    const Channels<bfloat16> stored = *reinterpret_cast<const Channels<bfloat16>*>(address);
+template <class T>
+__device__ Channels<T> numbers(Channels<T> stored) {
+    return stored;
+}
+__device__ inline Channels<float32> numbers(Channels<bfloat16> stored) {
     Channels<float32> value;
     for (int e = 0; e < WIDTH; ++e) value.of[e] = number(stored.of[e]);
     return value;
+}
+template <class T>
+__device__ auto load(const T* address) {
+    return numbers(stored(address));
 }
 
 template <class T>
@@ -75,17 +82,6 @@ template <class Task>
 __device__ void for_each_element(long long size, Task task) {
     const long long step = (long long)gridDim.x * blockDim.x * WIDTH;
     for (long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * WIDTH; i < size; i += step) task(i);
-}
-
-// `task(number, first, last, channel)` for WIDTH channels of every strip of `strip` rows, first ... last - 1, of a matrix (rows, channels).
-// A block has `together` strips side by side, so that it has enough threads also where there are few channels.
-template <class Task>
-__device__ void for_each_strip(long long rows, long long channels, long long strip, long long together, Task task) {
-    const long long strips = (rows + strip - 1) / strip;
-    for_each_pixel((strips + together - 1) / together, together, channels, [&](long long line, int place, int channel) {
-        const long long number = line * together + place, first = number * strip;
-        if (number < strips) task(number, first, min(first + strip, rows), channel);
-    });
 }
 
 // ReLU. A NaN, which is neither above nor below 0, stays one.

@@ -102,6 +102,12 @@ def slices(total: int, item_bytes: int, xp: ModuleType, chunk_bytes: int | None 
     return [slice(start, min(start + step, total)) for start in range(0, total, step)]
 
 
+def some_slices(x: Any, total: int, xp: ModuleType) -> list[slice]:
+    """0..total, of which `x` consists, cut into slices if `x` is large: below a few chunks waking the pool costs more than it saves."""
+    small = x.nbytes < CHUNK_BYTES
+    return [slice(0, total)] if small else slices(total, x.nbytes // total, xp)
+
+
 def one_a_worker(total: int) -> list[slice]:
     """0..total cut into as many slices as there are workers."""
     step = -(-total // worker_count())

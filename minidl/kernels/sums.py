@@ -2,7 +2,7 @@
 
 AlexNet's first layer adds up 387,200 numbers for each channel at 128 images. One after the other, in single precision, they lose three
 digits; in strips the error grows like the logarithm. And strips are work for many threads: CuPy's own sum gives each channel to one
-block, whose threads use 4 of every 32 bytes that memory delivers.
+block, whose threads use 4 of every 32 bytes that memory delivers. What goes back through a ReLU is added up as it is written.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import numpy as np
 
 from minidl.backend import Array, get_array_module
 from minidl.dtypes import computed_in, is_bfloat16, is_floating
-from minidl.kernels import cuda
+from minidl.kernels import cuda, parallel
+from minidl.kernels.elementwise import relu_backward
 
-STRIP = 128  # rows that are added up one after the other
-TOGETHER = 8  # strips to a block of threads
+STRIP = 128  # rows that NumPy adds up one after the other
+BLOCK_STRIP = 1024  # rows that a block of a GPU's threads adds up,
+BLOCK_CHANNELS = 32  # and of how many channels: at least the 32 bytes that memory delivers together
 
 
 def add_up(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
@@ -32,19 +34,42 @@ def sum_to_last_axis(x: Array, dtype: np.dtype) -> Array:
     """x: (..., C), floating point. Returns (C,) of type `dtype`. The order of additions is fixed; bfloat16 is added up in float32."""
     if not x.size:
         return get_array_module(x).zeros(x.shape[-1:], dtype)
-    return sum_of_rows(x.reshape(-1, x.shape[-1]), dtype)
+    return _sum_of_rows(x.reshape(-1, x.shape[-1]), dtype)
 
 
-def sum_of_rows(rows: Array, dtype: np.dtype) -> Array:
-    """rows: (N, C), N at least 1. Returns (C,), as `sum_to_last_axis` does; so does the sum of the strips' sums, in their order."""
-    add = _add_by_kernel if cuda.ready("sums", rows) else add_strips
+def relu_backward_and_sum(y: Array, gradient: Array, dtype: np.dtype) -> tuple[Array, Array]:
+    """`relu_backward(y, gradient)`, (..., C), and `sum_to_last_axis` of it, digit for digit, in one pass."""
+    xp, c = get_array_module(y), y.shape[-1]
+    by_kernel = cuda.ready("sums", y, gradient)
+    if not y.size or y.dtype != gradient.dtype or (is_bfloat16(y.dtype) and not by_kernel):
+        dx = relu_backward(y, gradient)
+        return dx, sum_to_last_axis(dx, dtype)
+    output, source = (a.reshape(-1, c) for a in cuda.contiguous(y, gradient))
+    dx = xp.empty(output.shape, y.dtype)
+    if by_kernel:
+        strips = _strips_by_kernel("relu_backward_strips", output, source, dx)
+    else:
+        strips = xp.empty((-(-len(output) // STRIP), c), y.dtype)
+
+        def back(piece: slice) -> None:
+            rows = slice(piece.start * STRIP, piece.stop * STRIP)  # the last may end sooner
+            xp.multiply(source[rows], output[rows] > 0, out=dx[rows])
+            strips[piece] = _strips(dx[rows])
+
+        parallel.for_each(back, parallel.some_slices(y, len(strips), xp), xp)
+    return dx.reshape(y.shape), _sum_of_rows(strips, dtype)
+
+
+def _sum_of_rows(rows: Array, dtype: np.dtype) -> Array:
+    """rows: (N, C), N at least 1. Returns (C,), by sums of strips, and of the sums of strips, until there is one row."""
+    by_kernel = cuda.ready("sums", rows)
     while len(rows) > 1:
-        rows = add(rows)
+        rows = _strips_by_kernel("sum_strips", *cuda.contiguous(rows)) if by_kernel else _strips(rows)
     return rows[0].astype(dtype, copy=False)
 
 
-def add_strips(rows: Array) -> Array:
-    """(N, C) -> (ceil(N / STRIP), C), the sums of neighbouring rows; those of bfloat16 are float32."""
+def _strips(rows: Array) -> Array:
+    """(N, C) -> (ceil(N / STRIP), C); the sums of bfloat16 are float32."""
     xp, whole, wide = get_array_module(rows), len(rows) // STRIP * STRIP, computed_in(rows.dtype)
     if len(rows) <= STRIP:
         return rows.sum(axis=0, keepdims=True, dtype=wide)
@@ -52,9 +77,12 @@ def add_strips(rows: Array) -> Array:
     return strips if whole == len(rows) else xp.concatenate([strips, rows[whole:].sum(axis=0, keepdims=True, dtype=wide)])
 
 
-def _add_by_kernel(rows: Array) -> Array:
-    (rows,) = cuda.contiguous(rows)
-    sums = get_array_module(rows).empty((-(-len(rows) // STRIP), rows.shape[1]), computed_in(rows.dtype))
-    over = (-(-len(sums) // TOGETHER), TOGETHER, rows.shape[1])
-    cuda.launch("sums", "sum_strips", [rows, sums], [*rows.shape, STRIP, TOGETHER], over)
-    return sums
+def _strips_by_kernel(kernel: str, *arrays: Array) -> Array:
+    """What a kernel of sums.cu adds up of `arrays`, each (N, C): (ceil(N / BLOCK_STRIP), C)."""
+    n, c = arrays[0].shape
+    strips = get_array_module(arrays[0]).empty((-(-n // BLOCK_STRIP), c), computed_in(arrays[0].dtype))
+    width = cuda.vector_width(arrays[0].dtype, c, [*arrays, strips])
+    along = BLOCK_CHANNELS // width
+    grid, block = min(len(strips) * -(-c // BLOCK_CHANNELS), cuda.BLOCKS), (along, max(1, cuda.THREADS // along))
+    cuda.run("sums", kernel, [*arrays, strips], [n, c, BLOCK_STRIP], width, (grid,), block)
+    return strips

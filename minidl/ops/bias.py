@@ -13,8 +13,8 @@ import numpy as np
 from minidl.autograd import is_grad_enabled
 from minidl.core.shape import broadcast_to
 from minidl.function import Function
-from minidl.kernels.elementwise import add_bias, relu_bias_backward
-from minidl.kernels.sums import sum_to_last_axis
+from minidl.kernels.elementwise import add_bias
+from minidl.kernels.sums import relu_backward_and_sum, sum_to_last_axis
 from minidl.ops.activation import relu_backward
 from minidl.tensor import Tensor
 
@@ -29,7 +29,7 @@ class EndsInBias(Function):
         """The gradient of what comes before bias and ReLU, and that of the bias, if there is one; None if it asks for none."""
         asking = [b for b in biases if b.requires_grad]
         if self.relu and asking and not is_grad_enabled():
-            return tuple(gradient._wrap(a) for a in relu_bias_backward(self.output_array, gradient._array, asking[0].dtype))
+            return tuple(gradient._wrap(a) for a in relu_backward_and_sum(self.output_array, gradient._array, asking[0].dtype))
         if self.relu:
             gradient = relu_backward(self, gradient)
         return gradient, *(BiasGradient(b.dtype)(gradient) if b.requires_grad else None for b in biases)

@@ -183,25 +183,34 @@ def check_update(device, case):
             assert_close(actual, expected)
 
 
-SUMS = st.tuples(st.integers(0, 3000), channels, reals, seeds, st.sampled_from([1, 3, 128]))
+SUMS = st.tuples(
+    st.integers(0, 700), st.one_of(channels, st.sampled_from([40, 65])), reals, seeds, st.sampled_from([30, 300, 1024])
+)
+
+
+@contextmanager
+def strips_of(rows):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sums, "STRIP", rows)
+        patch.setattr(sums, "BLOCK_STRIP", rows)
+        yield
 
 
 def check_sums(device, case):
     rows, c, dtype, seed, strip = case
     (x,) = normal(seed, (rows, c), dtype=dtype)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sums, "STRIP", max(2, strip))
+    with strips_of(strip):
         assert_close(sums.sum_to_last_axis(to_device(x, device), x.dtype), x.astype(np.float64).sum(axis=0))
 
 
-def check_relu_bias_backward(device, case):
+def check_relu_backward_and_sum(device, case):
     """What goes on is `relu_backward`'s; the sum, that of the two one after the other on the same device."""
     rows, c, dtype, seed, strip = case
     y, gradient = normal(seed, (rows, c), (rows, c), dtype=dtype)
+    y[y < 0.2] = 0
     there = [to_device(a, device) for a in (y, gradient)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sums, "STRIP", max(2, strip))
-        dx, total = elementwise.relu_bias_backward(*there, computed_in(y.dtype))
+    with strips_of(strip):
+        dx, total = sums.relu_backward_and_sum(*there, computed_in(y.dtype))
         apart = sums.sum_to_last_axis(dx, computed_in(y.dtype))
     expected = elementwise.relu_backward(y, gradient)
     assert dx.dtype == expected.dtype and total.dtype == apart.dtype
@@ -248,6 +257,6 @@ def check_dropout(device, case):
 CHECKS = [
     (check_max_pool, POOLING), (check_max_pool_backward, POOLING), (check_sum_pool, POOLING), (check_im2col, IM2COL),
     (check_col2im, IM2COL), (check_convolution, CONVOLUTION), (check_lrn, LRN), (check_relu, FLAT), (check_add_bias, ADD_BIAS),
-    (check_relu_bias_backward, SUMS), (check_update, UPDATE), (check_dropout, DROPOUT), (check_sums, SUMS),
+    (check_relu_backward_and_sum, SUMS), (check_update, UPDATE), (check_dropout, DROPOUT), (check_sums, SUMS),
     (check_cross_entropy, CROSS_ENTROPY),
 ]  # fmt: skip

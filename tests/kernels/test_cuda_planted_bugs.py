@@ -65,18 +65,15 @@ BUGS = {  # file, check: what is replaced in the source, by what
     ],
     ("elementwise", "check_relu"): [
         ("value <= 0 ? T(0) : value", "value > 0 ? value : T(0)"),  # a NaN becomes 0
-        (
-            "output.of[e] > 0 ? passed.of[e] : Number(0);\n        store",
-            "output.of[e] >= 0 ? passed.of[e] : Number(0);\n        store",
-        ),
+        ("output.of[e] > 0", "output.of[e] >= 0"),
         ("i < size; i += step", "i + WIDTH < size; i += step"),
     ],
-    ("elementwise", "check_relu_bias_backward"): [
-        ("sum.of[e] += passed.of[e]", "sum.of[e] += passed.of[0]"),
-        ("= output.of[e] > 0 ? passed.of[e] : Number(0);\n                sum", "= passed.of[e];\n                sum"),
-        ("load(gradient + row * channels + channel)", "load(gradient + row * channels)"),
-        ("store(dx + row * channels + channel, passed)", "store(dx + first * channels + channel, passed)"),
-        ("min(first + strip, rows)", "min(first + strip - 1, rows)"),
+    ("sums", "check_relu_backward_and_sum"): [
+        ("output.of[e] > 0", "output.of[e] >= 0"),
+        ("? passed.of[e] : Number(0)", "? passed.of[0] : Number(0)"),
+        ("stored(gradient + at)", "stored(gradient)"),
+        ("store(dx + at, passed)", "store(dx, passed)"),
+        ("found[i]);", "found[0]);"),
     ],
     ("elementwise", "check_add_bias"): [
         ("load(bias + channel)", "load(bias)"),
@@ -92,9 +89,18 @@ BUGS = {  # file, check: what is replaced in the source, by what
     ],
     ("sums", "check_sums"): [
         ("min(first + strip, rows)", "min(first + strip - 1, rows)"),
-        ("number * strip", "number * (strip + 1)"),
-        ("line * together + place", "line * together"),
-        ("(strips + together - 1) / together", "strips / together"),
+        ("number * strip,", "number * (strip + 1),"),
+        ("block % chunks * along", "0"),
+        ("block < strips * chunks", "block < strips"),
+        ("+= more.of[e]", "+= more.of[0]"),
+        ("(channels + along - 1) / along", "channels / along"),
+        ("row += AT_ONCE * blockDim.y", "row += (AT_ONCE + 1) * blockDim.y"),
+        ("i < AT_ONCE; ++i) add", "i < AT_ONCE - 1; ++i) add"),
+        ("for (; row < last; row += blockDim.y)", "if (row < last)"),
+        ("first + threadIdx.y", "first"),
+        ("half = blockDim.y / 2", "half = blockDim.y / 4"),
+        ("    *mine = own;\n    __syncthreads();", "    *mine = own;"),
+        ("        __syncthreads();\n    }", "    }"),
     ],
     ("cross_entropy", "check_cross_entropy"): [
         ("a > b ? a : b", "b"),  # some score in place of the largest
