@@ -21,17 +21,18 @@ extern "C" __global__ void relu_backward(
     });
 }
 
-// A row of `channels` at a time, and to each the same bias; then, if so wanted, ReLU.
+// To every pixel the same bias; then, if so wanted, ReLU.
 extern "C" __global__ void add_bias(
-    const Real* __restrict__ x, const Number* __restrict__ bias, Real* __restrict__ y, const long long rows, const long long channels,
-    const long long relu) {
-    for_each_pixel(rows, 1, channels, [&](long long row, int, int channel) {
+    const Real* __restrict__ x, const Number* __restrict__ bias, Real* __restrict__ y, const long long rows, const long long columns,
+    const long long channels, const long long relu) {
+    for_each_pixel(rows, columns, channels, [&](long long row, int column, int channel) {
+        const long long start = (row * columns + column) * channels;
         const Channels<Number> more = load(bias + channel);
-        Channels<Number> value = load(x + row * channels + channel);
+        Channels<Number> value = load(x + start + channel);
         for (int e = 0; e < WIDTH; ++e) {
             value.of[e] += more.of[e];
             if (relu) value.of[e] = above_zero(value.of[e]);
         }
-        store(y + row * channels + channel, value);
+        store(y + start + channel, value);
     });
 }

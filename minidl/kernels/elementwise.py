@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
 from minidl.backend import Array, get_array_module
@@ -45,8 +43,8 @@ def add_bias(x: Array, bias: Array, then_relu: bool = False) -> Array:
         bias = bias.astype(computed_in(x.dtype), copy=False)
     if cuda.ready("elementwise", x) and bias.dtype == computed_in(x.dtype):
         y = get_array_module(x).empty(x.shape, x.dtype)
-        over = prod(x.shape[:-1]), 1, x.shape[-1]
-        cuda.launch("elementwise", "add_bias", [*cuda.contiguous(x, bias), y], [over[0], over[2], int(then_relu)], over)
+        over = cuda.pixels(x.shape)
+        cuda.launch("elementwise", "add_bias", [*cuda.contiguous(x, bias), y], [*over, int(then_relu)], over)
         return y
     if is_bfloat16(x.dtype):
         return rounded(add_bias, x, bias, then_relu)

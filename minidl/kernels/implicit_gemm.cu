@@ -86,14 +86,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) convolve(
         },
         [&](const uint4* left, int half, RowWords& words) { read_rows(left, first_row(), half, words); });
 
-    const int g8 = thread() % 32 / 4 * 8, t2 = thread() % 4 * 2;
+    const int lane4 = thread() % 32 / 4, t2 = thread() % 4 * 2;  // g and 2t of tiles.cuh
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
         const int place = first + first_row() + i / 2 * 8 + t2 + i % 2;
         if (place >= places) continue;
 #pragma unroll
         for (int part = 0; part < 8; part += CHUNK) {
-            const int from = column + first_column() + g8 + part;
+            const int from = column + first_column() + column_of(lane4, part);
             if (from >= outputs) continue;
             Channels<Number> value = {};
             if (bias) value = load(bias + group * outputs + from);
@@ -144,14 +144,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) weight_gradient(
         },
         [&](const uint4* left, int half, RowWords& words) { read_columns(left, TILE_M, first_row(), half, words); });
 
-    const int g8 = thread() % 32 / 4 * 8, t2 = thread() % 4 * 2;
+    const int lane4 = thread() % 32 / 4, t2 = thread() % 4 * 2;  // g and 2t of tiles.cuh
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
-        const int position = first + first_row() + (t2 + i % 2) * 8 + i / 2;
+        const int position = first + first_row() + column_of(t2 + i % 2, i / 2);
         if (position >= size) continue;
 #pragma unroll
         for (int part = 0; part < 8; part += 4) {
-            const int from = column + first_column() + g8 + part;
+            const int from = column + first_column() + column_of(lane4, part);
             if (from >= outputs) continue;
             float4 value;
             value.x = sum_at(sums, i / 2, i % 2, part), value.y = sum_at(sums, i / 2, i % 2, part + 1);
@@ -166,8 +166,10 @@ extern "C" __global__ void add_parts(
     const float* __restrict__ parts, Real* __restrict__ sum, const long long size, const long long shares) {
     for_each_element(size, [&](long long i) {
         Channels<Number> total = {};
-        for (long long part = 0; part < shares; ++part)
-            for (int e = 0; e < WIDTH; ++e) total.of[e] += parts[part * size + i + e];
+        for (long long part = 0; part < shares; ++part) {
+            const Channels<Number> more = load(parts + part * size + i);
+            for (int e = 0; e < WIDTH; ++e) total.of[e] += more.of[e];
+        }
         store(sum + i, total);
     });
 }

@@ -23,7 +23,7 @@ __device__ int in_row(int row, int chunk) { return row * 8 + (chunk ^ (row & 1) 
 
 __device__ int in_column(int k, int chunk, int columns) {
     const int t = k / CHUNK & 3;
-    return k * (columns / CHUNK) + (chunk ^ (CHUNK == 4 ? (t & 1) | (t & 2) << 1 : t << 1));
+    return k * (columns / CHUNK) + (chunk ^ t << 1);
 }
 
 // A tensor core multiplies 16 rows of 8 words of 32 bits, a float32 or two bfloat16 each, by 8 columns of as many. The thread with
@@ -32,7 +32,7 @@ __device__ int in_column(int k, int chunk, int columns) {
 //     a: row g and g + 8 of word t, then of word t + 4       b: column g of word t, then of word t + 4
 //     c: row g, columns 2t and 2t + 1, then of row g + 8
 //
-// Its rows are to be columns of the product here, and its columns rows: a thread then has 8 neighbouring columns of c, and what it reads
+// Its rows are to be columns of the product here, and its columns rows: a thread then has whole chunks of a row of c, and what it reads
 // from memory as 16 bytes is in the registers where b wants it. Which k a word stands for is free, as long as a and b agree: word t of
 // product `s` is word 4t + 2s of 16, and word t + 4 the one after it. Which row or column of the tile is which of c is free as well.
 using ColumnWords = uint32[2][4][4];  // [s][16 rows of a][as above]
@@ -63,10 +63,13 @@ __device__ void read_rows(const uint4* tile, int first, int half, RowWords& word
     }
 }
 
-// Columns first ... first + 63 of a tile in columns; column g of the n-th b is column 8g + n. A word of bfloat16 takes from two k.
+// Which of 64 columns is column g of the n-th b. The chunks that 8 threads read, and in the end write, lie side by side.
+__device__ int column_of(int g, int n) { return CHUNK == 4 ? n / 4 * 32 + 4 * g + n % 4 : 8 * g + n; }
+
+// Columns first ... first + 63 of a tile in columns. A word of bfloat16 takes from two k.
 __device__ void read_columns(const uint4* tile, int columns, int first, int half, RowWords& words) {
-    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, chunk = first / CHUNK + 8 / CHUNK * g;
-    const int at = in_column(CHUNK * t, chunk, columns), beside = in_column(CHUNK * t, chunk + 1, columns);
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, chunk = first / CHUNK + g;
+    const int at = in_column(CHUNK * t, chunk, columns), beside = in_column(CHUNK * t, chunk + 8, columns);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const int down = (4 * CHUNK * half + CHUNK / 4 * i) * (columns / CHUNK);
@@ -86,7 +89,7 @@ __device__ void read_columns(const uint4* tile, int columns, int first, int half
     }
 }
 
-// The same for a; row g + 8h of the m-th a is column 8g + 2m + h.
+// The same for a; row g + 8h of the m-th a is column_of(g, 2m + h).
 __device__ void read_columns(const uint4* tile, int columns, int first, int half, ColumnWords& words) {
     RowWords found;
     read_columns(tile, columns, first, half, found);
@@ -100,7 +103,8 @@ __device__ void read_columns(const uint4* tile, int columns, int first, int half
 __device__ int first_row() { return threadIdx.x / 32 / (TILE_N / 64) * 64; }
 __device__ int first_column() { return threadIdx.x / 32 % (TILE_N / 64) * 64; }
 
-// What a thread has of its warp's 64 x 64 sums: in row `n`, i (which is a function of how rows were read), the columns 8g ... 8g + 7.
+// What a thread has of its warp's 64 x 64 sums: in row `n`, i (which is a function of how rows were read), the columns
+// column_of(g, 0) ... column_of(g, 7).
 using Sums = float[4][8][4];
 
 __device__ float sum_at(const Sums& sums, int n, int i, int column) { return sums[column / 2][n][column % 2 * 2 + i]; }

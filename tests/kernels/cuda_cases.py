@@ -22,6 +22,7 @@ from minidl.kernels.window import Window
 
 channels = st.sampled_from([1, 2, 3, 4, 6, 8, 12, 16])  # whole vectors of 16 bytes, and not
 launches = st.tuples(st.booleans(), st.sampled_from([1, 3, cuda.BLOCKS]), st.sampled_from([2, cuda.THREADS]))
+eights = st.sampled_from([8, 16, 40])  # vectors of bfloat16 too
 sizes = st.integers(0, 3000)  # several blocks
 
 
@@ -154,7 +155,7 @@ def check_relu(device, case):
     equal(device, elementwise.relu_backward, [x, gradient])
 
 
-ADD_BIAS = st.tuples(st.integers(0, 30), st.integers(1, 40), reals, seeds, st.booleans(), st.booleans())
+ADD_BIAS = st.tuples(st.integers(0, 30), st.one_of(st.integers(1, 40), eights), reals, seeds, st.booleans(), st.booleans())
 
 
 def check_add_bias(device, case):
@@ -219,7 +220,9 @@ def check_relu_backward_and_sum(device, case):
     assert_close(total, expected.astype(np.float64).sum(axis=0))
 
 
-CROSS_ENTROPY = st.tuples(st.integers(1, 5), st.integers(1, 40), reals, seeds, st.sampled_from([0.0, 0.25]), st.booleans())
+CROSS_ENTROPY = st.tuples(
+    st.integers(1, 5), st.one_of(st.integers(1, 40), eights), reals, seeds, st.sampled_from([0.0, 0.25]), st.booleans()
+)
 
 
 def check_cross_entropy(device, case):

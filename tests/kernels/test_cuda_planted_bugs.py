@@ -78,7 +78,7 @@ BUGS = {  # file, check: what is replaced in the source, by what
     ("elementwise", "check_add_bias"): [
         ("load(bias + channel)", "load(bias)"),
         ("+= more.of[e]", "+= more.of[0]"),
-        ("load(x + row * channels + channel)", "load(x + channel)"),
+        ("load(x + start + channel)", "load(x + channel)"),
         ("if (relu) value", "if (relu && e) value"),
     ],
     ("update", "check_update"): [

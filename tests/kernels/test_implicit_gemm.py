@@ -87,7 +87,7 @@ BUGS = {
         ("exists ? down : -(1 << 30)", "-(1 << 30)"),
         ("first + k < rows && from", "first + k + 1 < rows && from"),
         ("first_row() + i / 2 * 8 + t2 + i % 2", "first_row() + i / 2 * 8 + t2 + 1 - i % 2"),
-        ("(t2 + i % 2) * 8 + i / 2", "i / 2 * 8 + t2 + i % 2"),
+        ("column_of(t2 + i % 2, i / 2)", "i / 2 * 8 + t2 + i % 2"),
         ("const int begin = blockIdx.z * share,", "const int begin = blockIdx.z * (share + 1),"),
         ("if (relu) value.of[e]", "if (relu && e) value.of[e]"),
     ],
