@@ -2,7 +2,7 @@
 #include "kernel.cuh"
 
 constexpr int MOST_THREADS = 256;  // in a block
-constexpr int AT_ONCE = 8;         // rows that a thread reads before it computes with the first: memory is far away
+constexpr int AHEAD = 8;           // vectors that a thread reads before it computes with the first: memory is far away
 
 // What the threads with one threadIdx.x have, added up pair by pair in a fixed order, for the first of them. blockDim.y: a power of 2.
 __device__ Channels<Number> sum_of_column(Channels<Number> own) {
@@ -23,6 +23,7 @@ __device__ Channels<Number> sum_of_column(Channels<Number> own) {
 // is added.
 template <class Read, class Part>
 __device__ void sum_strips_of(long long rows, long long channels, long long strip, Number* sums, Read read, Part part) {
+    constexpr int AT_ONCE = AHEAD * sizeof(Channels<Real>) / sizeof(read(0));  // rows
     const long long along = blockDim.x * WIDTH, chunks = (channels + along - 1) / along, strips = (rows + strip - 1) / strip;
     for (long long block = blockIdx.x; block < strips * chunks; block += gridDim.x) {
         const long long number = block / chunks, first = number * strip, last = min(first + strip, rows);
@@ -57,10 +58,10 @@ struct Passing {
     Channels<Real> output, gradient;
 };
 
-// dx = the gradient where the output `y` of ReLU is positive, and dx in strips.
+// dx = the gradient where the output `y` of ReLU is positive, and dx in strips. Without __restrict__: with it the compiler moves each row's
+// loads to where it is stored, and no more than these two are under way.
 extern "C" __global__ void relu_backward_strips(
-    const Real* __restrict__ y, const Real* __restrict__ gradient, Real* __restrict__ dx, Number* __restrict__ sums, const long long rows,
-    const long long channels, const long long strip) {
+    const Real* y, const Real* gradient, Real* dx, Number* sums, const long long rows, const long long channels, const long long strip) {
     sum_strips_of(
         rows, channels, strip, sums, [&](long long at) { return Passing{stored(y + at), stored(gradient + at)}; },
         [&](long long at, const Passing& passing) {
