@@ -13,7 +13,12 @@ import numpy as np
 import minidl.functional as F
 from minidl.nn import init
 from minidl.nn.module import Buffer, Module, Parameter
+from minidl.ops.activation import check_axis
 from minidl.ops.arguments import IntOrPair, Padding, pair
+from minidl.ops.dropout import check_probability
+from minidl.ops.loss import check_reduction, check_smoothing
+from minidl.ops.normalization import check_constants, check_shares
+from minidl.ops.pooling import pooling_window
 from minidl.tensor import Tensor
 
 
@@ -89,6 +94,7 @@ class BatchNorm(Module):
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         channels = _count("BatchNorm", "channels", channels)
+        check_shares("BatchNorm", momentum, eps)
         self.momentum, self.eps = momentum, eps
         self.weight, self.bias = Parameter(_zeros(channels) + 1), Parameter(_zeros(channels))
         self.running_mean, self.running_var = Buffer(_zeros(channels)), Buffer(_zeros(channels) + 1)
@@ -115,6 +121,7 @@ class MaxPool2d(_Configured):
     def __init__(
         self, kernel_size: IntOrPair, stride: IntOrPair | None = None, padding: Padding = 0, ceil_mode: bool = False
     ) -> None:
+        pooling_window("MaxPool2d", kernel_size, stride, padding)
         self.kernel_size, self.stride, self.padding, self.ceil_mode = kernel_size, stride, padding, ceil_mode
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,6 +139,7 @@ class AvgPool2d(_Configured):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
+        pooling_window("AvgPool2d", kernel_size, stride, padding)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
@@ -143,6 +151,7 @@ class AdaptiveAvgPool2d(_Configured):
     """Average pooling to a given size."""
 
     def __init__(self, output_size: IntOrPair) -> None:
+        pair("AdaptiveAvgPool2d", "output_size", output_size, 1)
         self.output_size = output_size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,7 +162,9 @@ class LocalResponseNorm(_Configured):
     """Response normalisation across channels; `alpha` multiplies the sum, as in the paper (PyTorch's is `size` times ours)."""
 
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1) -> None:
-        self.size, self.alpha, self.beta, self.k, self.groups = size, alpha, beta, k, groups
+        check_constants("LocalResponseNorm", size, alpha, k)
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+        self.groups = _count("LocalResponseNorm", "groups", groups)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k, self.groups)
@@ -163,6 +174,7 @@ class LocalResponseNormWithin(_Configured):
     """Response normalisation within each map, over size x size pixels."""
 
     def __init__(self, size: int = 5, alpha: float = 1e-3 / 25, beta: float = 0.75, k: float = 1.0) -> None:
+        check_constants("LocalResponseNormWithin", size, alpha, k)
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,8 +185,7 @@ class Dropout(_Configured):
     """Dropout in training mode; inverted=False scales at test time, as the paper does."""
 
     def __init__(self, p: float = 0.5, inverted: bool = True) -> None:
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p is the probability of dropping a unit, at least 0 and less than 1; got {p!r}")
+        check_probability("Dropout", p)
         self.p, self.inverted = p, inverted
 
     def forward(self, x: Tensor) -> Tensor:
@@ -206,6 +217,7 @@ class Softmax(_Configured):
     """exp(x) / sum of exp(x) along an axis."""
 
     def __init__(self, axis: int = -1) -> None:
+        check_axis("Softmax", axis)
         self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
@@ -216,6 +228,7 @@ class LogSoftmax(_Configured):
     """The logarithm of softmax along an axis."""
 
     def __init__(self, axis: int = -1) -> None:
+        check_axis("LogSoftmax", axis)
         self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
@@ -233,6 +246,8 @@ class CrossEntropyLoss(_Configured):
     """Softmax cross-entropy of logits (N, K) and integer labels (N,)."""
 
     def __init__(self, label_smoothing: float = 0.0, reduction: str = "mean") -> None:
+        check_smoothing("CrossEntropyLoss", label_smoothing)
+        check_reduction("CrossEntropyLoss", reduction)
         self.label_smoothing, self.reduction = label_smoothing, reduction
 
     def forward(self, logits: Tensor, labels: Any) -> Tensor:
@@ -243,6 +258,7 @@ class NLLLoss(_Configured):
     """Minus the log-probability of the right class."""
 
     def __init__(self, reduction: str = "mean") -> None:
+        check_reduction("NLLLoss", reduction)
         self.reduction = reduction
 
     def forward(self, log_probabilities: Tensor, labels: Any) -> Tensor:
@@ -253,6 +269,7 @@ class MSELoss(_Configured):
     """The squared difference of two Tensors of one shape."""
 
     def __init__(self, reduction: str = "mean") -> None:
+        check_reduction("MSELoss", reduction)
         self.reduction = reduction
 
     def forward(self, prediction: Tensor, target: Any) -> Tensor:

@@ -133,5 +133,12 @@ class LogSoftmax(Function):
 
 def _check_axis(operation: str, x: Tensor, axis: Any) -> None:
     check_floating(operation, x)
-    if isinstance(axis, bool) or not isinstance(axis, int) or not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
+    check_axis(operation, axis)
+    if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
         raise ValueError(f"{operation}: x of shape {x.shape} has no elements along axis {axis!r}")
+
+
+def check_axis(operation: str, axis: Any) -> None:
+    """Raise ValueError unless `axis` is a number."""
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise ValueError(f"{operation}: axis must be an int, got {axis!r}")

@@ -20,8 +20,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inverted: bool = T
     x: any shape. Masks come from minidl's random numbers (`minidl.manual_seed`). Raises ValueError unless 0 <= p < 1.
     """
     check_floating("dropout", x)
-    if not 0 <= p < 1:
-        raise ValueError(f"dropout: p is the probability of dropping a unit, at least 0 and less than 1; got {p!r}")
+    check_probability("dropout", p)
     if not training:
         return x if inverted or p == 0 else x * (1 - p)
     if p == 0:
@@ -34,6 +33,12 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inverted: bool = T
         keep = backend.generator(x.device).random(x.shape, dtype=np.float32) >= p
         mask = keep.astype(wide.dtype) if not inverted else xp.multiply(keep, 1 / (1 - p), dtype=wide.dtype)
     return (wide * wrap(mask)).astype(x.dtype)
+
+
+def check_probability(operation: str, p: float) -> None:
+    """Raise ValueError unless `p` is a share of units that can be dropped."""
+    if isinstance(p, bool) or not 0 <= p < 1:
+        raise ValueError(f"{operation}: p is the probability of dropping a unit, at least 0 and less than 1; got {p!r}")
 
 
 class Dropout(Function):

@@ -27,8 +27,7 @@ def cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 0.0, red
     (On a GPU the values are not looked at, that would stop the device: a label out of range makes the loss NaN instead.)
     """
     check_tensor("cross_entropy", "logits", logits)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing!r}")
+    check_smoothing("cross_entropy", label_smoothing)
     indices = _labels("cross_entropy", logits, labels)
     return _reduced("cross_entropy", CrossEntropy(indices, label_smoothing)(logits), reduction)
 
@@ -129,10 +128,19 @@ def _labels(operation: str, logits: Tensor, labels: Any) -> Array:
 
 
 def _reduced(operation: str, losses: Tensor, reduction: str) -> Tensor:
+    check_reduction(operation, reduction)
     if reduction == "mean":
         return losses.mean()
-    if reduction == "sum":
-        return losses.sum()
-    if reduction == "none":
-        return losses
-    raise ValueError(f'{operation}: reduction must be "mean", "sum" or "none", got {reduction!r}')
+    return losses.sum() if reduction == "sum" else losses
+
+
+def check_reduction(operation: str, reduction: str) -> None:
+    """Raise ValueError for what is no reduction."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'{operation}: reduction must be "mean", "sum" or "none", got {reduction!r}')
+
+
+def check_smoothing(operation: str, label_smoothing: float) -> None:
+    """Raise ValueError unless `label_smoothing` is a share."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{operation}: label_smoothing must be between 0 and 1, got {label_smoothing!r}")

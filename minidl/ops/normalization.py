@@ -27,7 +27,8 @@ def local_response_norm(
     `alpha` multiplies the sum, as in the paper. PyTorch, Caffe, ONNX and the 2012 program divide theirs by the size of the
     window: their alpha is size times ours, `local_response_norm(x, 5, alpha / 5)` here is `alpha` there.
     """
-    _check_constants("local_response_norm", x, size, alpha, k)
+    check_floating("local_response_norm", x)
+    check_constants("local_response_norm", size, alpha, k)
     if not isinstance(groups, int) or groups < 1 or x.ndim == 0 or x.shape[-1] % groups:
         raise ValueError(f"local_response_norm: the last axis of x, shape {x.shape}, does not divide into groups={groups!r}")
     return LocalResponseNorm(size, alpha, beta, k, groups)(x)
@@ -87,7 +88,7 @@ def local_response_norm_within(x: Tensor, size: int = 5, alpha: float = 1e-3 / 2
     the default here: again our `alpha` multiplies the plain sum.
     """
     check_images("local_response_norm_within", x)
-    _check_constants("local_response_norm_within", x, size, alpha, k)
+    check_constants("local_response_norm_within", size, alpha, k)
     images, half = in_float32(x), size // 2
     # The sum over a square is the sum over a row of sums over columns: 2 size additions instead of size ** 2.
     columns = sum_pool2d(images * images, Window((size, 1), padding=((half, half), (0, 0))))
@@ -95,8 +96,8 @@ def local_response_norm_within(x: Tensor, size: int = 5, alpha: float = 1e-3 / 2
     return (images * (k + alpha * squares) ** -beta).astype(x.dtype)
 
 
-def _check_constants(operation: str, x: Tensor, size: int, alpha: float, k: float) -> None:
-    check_floating(operation, x)
+def check_constants(operation: str, size: int, alpha: float, k: float) -> None:
+    """Raise ValueError for constants with which response normalisation has no value."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
         raise ValueError(f"{operation}: size must be an odd int, so that the window has a centre; got {size!r}")
     if not k > 0 or not alpha >= 0:
@@ -119,9 +120,11 @@ def batch_norm(
 
     x: (..., C); the others: (C,). In training mean and variance are those of the batch over all other axes, and the running
     ones are replaced by (1 - momentum) * running + momentum * batch (the variance there without bias, as in PyTorch).
-    Raises ValueError for shapes that do not fit, or one value a channel in training, which has no variance.
+    Raises ValueError for shapes that do not fit, one value a channel in training, which has no variance, a momentum that is not
+    between 0 and 1, a negative eps.
     """
     check_floating("batch_norm", x)
+    check_shares("batch_norm", momentum, eps)
     given = [("running_mean", running_mean), ("running_var", running_var)]
     given += [(name, t) for name, t in (("weight", weight), ("bias", bias)) if t is not None]
     for name, t in given:
@@ -148,3 +151,11 @@ def batch_norm(
     y = y if weight is None else y * weight
     y = y if bias is None else y + bias
     return y.astype(dtype) if is_bfloat16(dtype) else y
+
+
+def check_shares(operation: str, momentum: float, eps: float) -> None:
+    """Raise ValueError for constants with which batch normalisation has no value."""
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"{operation}: momentum is the share of the batch in the running statistics, 0 to 1; got {momentum!r}")
+    if not eps >= 0:
+        raise ValueError(f"{operation}: eps is added to the variance and must be at least 0, got {eps!r}")

@@ -96,10 +96,8 @@ def _counted(size: int, kernel: int, stride: int, padding: Pair, counted_padding
     return np.minimum(starts + kernel, size + counted_padding[1]) - np.maximum(starts, -counted_padding[0])
 
 
-def _window(
-    operation: str, x: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None, padding: Padding, ceil_mode: bool
-) -> Window:
-    check_images(operation, x)
+def pooling_window(operation: str, kernel_size: IntOrPair, stride: IntOrPair | None, padding: Padding) -> Window:
+    """The window that the arguments describe. Raises ValueError for what is wrong with them whatever the images are."""
     kernel = pair(operation, "kernel_size", kernel_size, 1)
     strides = kernel if stride is None else pair(operation, "stride", stride, 1)
     window = Window(kernel, strides, padding_pairs(operation, padding))
@@ -108,10 +106,18 @@ def _window(
             raise ValueError(
                 f"{operation}: padding {padding!r} is more than half of kernel_size {kernel}, so that a window could see only padding"
             )
+    return window
+
+
+def _window(
+    operation: str, x: Tensor, kernel_size: IntOrPair, stride: IntOrPair | None, padding: Padding, ceil_mode: bool
+) -> Window:
+    check_images(operation, x)
+    window = pooling_window(operation, kernel_size, stride, padding)
     check_fit(operation, window, x)
     if ceil_mode:
         sizes = (x.shape[1], x.shape[2])
-        vertical, horizontal = (_overhang(*each) for each in zip(sizes, kernel, strides, window.padding, strict=True))
+        vertical, horizontal = (_overhang(*each) for each in zip(sizes, window.kernel, window.stride, window.padding, strict=True))
         window = replace(window, padding=(vertical, horizontal))
     return window
 

@@ -203,11 +203,57 @@ def test_repr_shows_the_configuration():
         (lambda: nn.Dropout(1.0), "Dropout: p is the probability of dropping a unit, .* got 1.0"),
         (lambda: nn.Dropout(-0.1), "Dropout: p .* got -0.1"),
         (lambda: nn.Dropout(float("nan")), "Dropout: p .* got nan"),
+        (lambda: nn.Dropout(False), "Dropout: p .* got False"),
+        (lambda: nn.BatchNorm(3, momentum=1.5), "BatchNorm: momentum is the share .*, 0 to 1; got 1.5"),
+        (lambda: nn.BatchNorm(3, momentum=float("nan")), "BatchNorm: momentum .* got nan"),
+        (lambda: nn.BatchNorm(3, eps=-1e-5), "BatchNorm: eps .* must be at least 0, got -1e-05"),
+        (lambda: nn.AdaptiveAvgPool2d(0), "AdaptiveAvgPool2d: output_size must be an int of at least 1 .* got 0"),
+        (lambda: nn.AdaptiveAvgPool2d((2, None)), r"AdaptiveAvgPool2d: output_size .* got \(2, None\)"),
+        (lambda: nn.LocalResponseNorm(groups=0), "LocalResponseNorm: groups must be an int of at least 1, got 0"),
+        (lambda: nn.LocalResponseNorm(groups=True), "LocalResponseNorm: groups .* got True"),
+        (lambda: nn.CrossEntropyLoss(1.1), "CrossEntropyLoss: label_smoothing must be between 0 and 1, got 1.1"),
+        *[
+            case
+            for layer in (nn.MaxPool2d, nn.AvgPool2d)
+            for case in [
+                (lambda layer=layer: layer(0), f"{layer.__name__}: kernel_size must be an int of at least 1 .* got 0"),
+                (lambda layer=layer: layer((2, -1)), rf"{layer.__name__}: kernel_size .* got \(2, -1\)"),
+                (lambda layer=layer: layer(2, 0), f"{layer.__name__}: stride must be an int of at least 1 .* got 0"),
+                (lambda layer=layer: layer(2, 2, -1), f"{layer.__name__}: padding must be an int of at least 0 .* got -1"),
+                (lambda layer=layer: layer(2, padding=2), f"{layer.__name__}: padding 2 is more than half of kernel_size"),
+            ]
+        ],
+        *[
+            case
+            for layer in (nn.LocalResponseNorm, nn.LocalResponseNormWithin)
+            for case in [
+                (lambda layer=layer: layer(0), f"{layer.__name__}: size must be an odd int, .* got 0"),
+                (lambda layer=layer: layer(4), f"{layer.__name__}: size must be an odd int, .* got 4"),
+                (lambda layer=layer: layer(alpha=-1e-4), f"{layer.__name__}: k must be .* alpha=-0.0001"),
+                (lambda layer=layer: layer(k=0.0), f"{layer.__name__}: k must be positive .* got k=0.0"),
+            ]
+        ],
+        *[
+            (lambda layer=layer: layer(1.5), f"{layer.__name__}: axis must be an int, got 1.5")
+            for layer in (nn.Softmax, nn.LogSoftmax)
+        ],
+        *[
+            (lambda layer=layer: layer(reduction="average"), f"{layer.__name__}: reduction must be .* got 'average'")
+            for layer in (nn.CrossEntropyLoss, nn.NLLLoss, nn.MSELoss)
+        ],
     ],
 )
 def test_what_a_constructor_refuses(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_constructor_keeps_what_it_was_given():
+    """The checks are for the error alone: the text of a layer shows the arguments as they were written."""
+    assert repr(nn.AvgPool2d(3, padding=((0, 1), (1, 1)))) == (
+        "AvgPool2d(kernel_size=3, stride=None, padding=((0, 1), (1, 1)), ceil_mode=False, count_include_pad=True)"
+    )
+    assert repr(nn.AdaptiveAvgPool2d([6, 5])) == "AdaptiveAvgPool2d(output_size=[6, 5])"
 
 
 def test_numpy_integers_are_integers():
