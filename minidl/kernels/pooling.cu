@@ -3,7 +3,7 @@
 #include "kernel.cuh"
 
 // A thread finds the maxima of one window in WIDTH channels. Overlapping windows read a pixel again, but from the cache. Padding is
-// minus infinity; of equal maxima the first counts; a NaN replaces everything and is never replaced by a number.
+// minus infinity; of equal maxima the first counts; a NaN replaces everything and is replaced by the next NaN only.
 extern "C" __global__ void max_pool(
     const Real* __restrict__ x, Real* __restrict__ y, Position* __restrict__ position, const Geometry g) {
     for_each_pixel((long long)g.images * g.rows, g.columns, g.channels, [&](long long line, int column, int channel) {
@@ -21,9 +21,9 @@ extern "C" __global__ void max_pool(
                 if (!g.inside(down, along)) continue;
                 const Channels<Number> pixel = load(x + g.pixel(image, down, along) + channel);
                 for (int e = 0; e < WIDTH; ++e) {
-                    const bool larger = pixel.of[e] > best.of[e];
-                    if (larger) where.of[e] = i * g.kernel_width + j;
-                    if (larger || pixel.of[e] != pixel.of[e]) best.of[e] = pixel.of[e];
+                    if (!(pixel.of[e] > best.of[e] || pixel.of[e] != pixel.of[e])) continue;
+                    best.of[e] = pixel.of[e];
+                    where.of[e] = i * g.kernel_width + j;
                 }
             }
         store(y + g.place(image, row, column) + channel, best);

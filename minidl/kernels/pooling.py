@@ -21,7 +21,8 @@ def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
     """The maximum of every window and its position in it, counted row by row (a byte where that is enough; of equal maxima the
     first).
 
-    Padding counts as minus infinity. Both results are (N, OH, OW, C). A NaN in a window makes its maximum NaN.
+    Padding counts as minus infinity. Both results are (N, OH, OW, C). A NaN in a window makes its maximum NaN, and the position is
+    that of the last NaN, as in PyTorch.
     """
     xp = get_array_module(x)
     rows, columns = window.output_size(*x.shape[1:3])
@@ -43,8 +44,12 @@ def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
         for k, tap in enumerate(taps[1:], start=1):
             xp.greater(tap, best, out=larger)
             xp.maximum(tap, best, out=best)
-            # `larger` is 0 or 1: this is where = k where larger, without a branch; a later maximum has a larger k.
-            xp.maximum(where, xp.multiply(larger, k, dtype=where.dtype), out=where)
+            # `larger` is 0 or 1: this is where = k where larger, without a branch; a later maximum has a larger k. Its bytes as
+            # numbers, or they would be converted first.
+            xp.maximum(where, xp.multiply(larger.view(np.uint8), k, dtype=where.dtype), out=where)
+        if best.size and xp.isnan(best.min()):  # no comparison finds a NaN; that there is none is seen in one pass
+            for k, tap in enumerate(taps):
+                where[xp.isnan(tap)] = k
 
     parallel.for_each(pool, _pieces(x), xp)
     return y, position

@@ -23,7 +23,8 @@ def max_pool2d(
 ) -> Tensor:
     """The maximum of every window; stride defaults to kernel_size.
 
-    x: (N, H, W, C). Padding counts as minus infinity. Of equal maxima the first, row by row, takes the whole gradient.
+    x: (N, H, W, C). Padding counts as minus infinity. Of equal maxima the first, row by row, takes the whole gradient;
+    a NaN makes the maximum of its windows NaN, and takes their gradient (of several the last, as in PyTorch).
     ceil_mode: a last window may hang over the bottom or right edge (it must begin inside the image or its top or left padding).
     Returns (N, OH, OW, C), OH = (H + top + bottom - KH) / stride + 1 rounded down (or up), OW likewise.
     Raises ValueError for a window that does not fit, or padding of more than half the window (it could see nothing else).

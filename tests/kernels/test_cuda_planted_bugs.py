@@ -18,8 +18,8 @@ BUGS = {  # file, check: what is replaced in the source, by what
     ("pooling", "check_max_pool"): [
         ("-1 / Number(0)", "Number(0)"),  # padding counts as 0
         ("pixel.of[e] > best.of[e]", "pixel.of[e] >= best.of[e]"),  # the last of equal maxima
-        ("larger || pixel.of[e] != pixel.of[e]", "larger"),  # a NaN is passed over
-        ("larger || pixel.of[e] != pixel.of[e]", "!(pixel.of[e] <= best.of[e])"),  # and replaced
+        (" || pixel.of[e] != pixel.of[e]", ""),  # a NaN is passed over
+        ("pixel.of[e] > best.of[e] || pixel.of[e] != pixel.of[e]", "!(pixel.of[e] <= best.of[e])"),  # and replaced
         ("where.of[e] = i * g.kernel_width + j", "where.of[e] = j * g.kernel_height + i"),
         ("column * g.stride_along + j - g.left", "column * g.stride_along + j"),
         ("row * g.stride_down + i - g.top", "row * g.stride_along + i - g.top"),

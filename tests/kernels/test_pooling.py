@@ -84,8 +84,24 @@ def test_of_equal_maxima_the_first_row_by_row_takes_the_gradient(device):
 def test_a_nan_anywhere_in_a_window_makes_its_maximum_nan(device, place):
     x = np.arange(9.0)
     x[place] = np.nan
-    y, _ = pooling.max_pool(to_device(x.reshape(1, 3, 3, 1), device), Window((3, 3)))
-    assert np.isnan(to_device(y, "cpu")).all()
+    y, position = pooling.max_pool(to_device(x.reshape(1, 3, 3, 1), device), Window((3, 3)))
+    assert np.isnan(to_device(y, "cpu")).all() and to_device(position, "cpu").item() == place
+
+
+def test_the_position_is_that_of_the_last_nan(device):
+    """In one image of two, one channel of two; the windows that do not meet it are as ever."""
+    x = np.stack([np.arange(25.0).reshape(5, 5, 1)] * 2)
+    x = np.concatenate([x, x], axis=3)
+    x[1, 2, 0, 1] = x[1, 1, 2, 1] = np.nan
+    y, position = (to_device(a, "cpu") for a in pooling.max_pool(to_device(x, device), Window((3, 3), (2, 2))))
+    assert np.isnan(y[1, :, :, 1]).tolist() == [[True, True], [True, False]]
+    assert position[1, :, :, 1].tolist() == [[6, 3], [0, 8]]
+    assert (np.delete(position.reshape(2, 4, 2), 1, axis=2) == 8).all() and (position[0] == 8).all()
+
+
+def test_no_channels_have_no_maximum(device):
+    y, position = pooling.max_pool(to_device(np.zeros((2, 4, 4, 0)), device), Window((2, 2)))
+    assert y.shape == position.shape == (2, 3, 3, 0)
 
 
 def test_the_largest_window_has_256_positions(device):

@@ -81,6 +81,14 @@ def test_a_nan_is_not_swallowed(device):
         assert np.isnan(y).tolist() == [[False, False], [False, True]]
 
 
+def test_a_nan_takes_the_gradient_of_its_windows(device):
+    """As in PyTorch 2.13: of several the last."""
+    for values, taker in (([0, np.nan, 2, 3, np.nan, 1, 9, 5, 4], 4), ([9, np.nan, 2, 3, 4, 5, 6, 7, 8], 1)):
+        x = Tensor(np.array(values).reshape(1, 3, 3, 1), requires_grad=True)
+        F.max_pool2d(x, 3).sum().backward()
+        assert np.flatnonzero(x.grad.numpy()).tolist() == [taker]
+
+
 def test_padding_never_wins_a_maximum(device):
     y = F.max_pool2d(Tensor(np.full((1, 4, 4, 1), -5.0)), 3, stride=2, padding=1, ceil_mode=True)
     assert (y.numpy() == -5).all()
