@@ -31,25 +31,24 @@ FORMATS = ("png", "jpg", "jpeg", "webp", "svg", "pdf")  # of a picture, by the s
 
 
 def curves(metrics: Sequence[Mapping[str, float]], classes: int, path: Path) -> None:
-    """Loss and error against epochs, training and test. metrics: as `RunFolder.metrics`, one entry an epoch."""
+    """Loss and error against epochs, training and test. metrics: as `Run.metrics`, one entry an epoch."""
     epochs = [m["epoch"] for m in metrics]
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    marker = "o" if len(epochs) == 1 else None
+    style = _style(epochs)
     for part, colour in (("train", "tab:blue"), ("test", "tab:orange")):
-        left.plot(epochs, [m[f"{part}_loss"] for m in metrics], color=colour, label=part, marker=marker)
-        right.plot(epochs, [100 * m[f"{part}_accuracy"] for m in metrics], color=colour, label=part, marker=marker)
+        left.plot(epochs, [m[f"{part}_loss"] for m in metrics], color=colour, label=part, **style)
+        right.plot(epochs, [100 * m[f"{part}_accuracy"] for m in metrics], color=colour, label=part, **style)
     left.axhline(np.log(classes), color="grey", linestyle=":", label=f"guessing: ln {classes} = {np.log(classes):.2f}")
     right.axhline(100 / classes, color="grey", linestyle=":", label=f"guessing: {100 / classes:.3g} %")
     for changed in [m["epoch"] for before, m in pairwise(metrics) if m["lr"] != before["lr"]]:
         for axes in (left, right):
             axes.axvline(changed - 0.5, color="lightgrey", zorder=0)
-    left.set(title="Loss", xlabel="epoch", ylabel="cross-entropy (nats)", ylim=(0, None))
-    right.set(title=f"Top-1 accuracy, test {100 * metrics[-1]['test_accuracy']:.1f} %", xlabel="epoch", ylabel="%", ylim=(0, 100))
+    left.set(title="Loss", ylabel="cross-entropy (nats)")
+    right.set(title=f"Top-1 accuracy, test {100 * metrics[-1]['test_accuracy']:.1f} %", ylabel="%")
+    _finish(left, right)
     for axes in (left, right):
         axes.legend(frameon=False)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
 
@@ -59,18 +58,30 @@ def compare(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> No
     left, right = figure.subplots(1, 2)
     for number, (name, metrics) in enumerate(runs.items()):
         epochs = [m["epoch"] for m in metrics]
-        style: dict[str, Any] = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--"}
-        style["marker"] = "o" if len(epochs) == 1 else None
+        style = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--", **_style(epochs)}
         errors = [100 * (1 - m["test_accuracy"]) for m in metrics]
         left.plot(epochs, [m["test_loss"] for m in metrics], **style)
         right.plot(epochs, errors, label=f"{name}: {errors[-1]:.1f} %, lowest {min(errors):.1f} %".replace("$", r"\$"), **style)
-    left.set(title="Test loss", xlabel="epoch", ylabel="cross-entropy (nats)", ylim=(0, None))
-    right.set(title="Top-1 test error", xlabel="epoch", ylabel="%", ylim=(0, 100))
-    for axes in (left, right):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
+    left.set(title="Test loss", ylabel="cross-entropy (nats)")
+    right.set(title="Top-1 test error", ylabel="%")
+    _finish(left, right)
     figure.legend(loc="outside lower center", frameon=False)
     _save(figure, path)
+
+
+def _style(epochs: Sequence[float]) -> dict[str, Any]:
+    """A single epoch has no line: it is a point, drawn whole also where it lies on the frame."""
+    return {"marker": "o", "clip_on": False} if len(epochs) == 1 else {}
+
+
+def _finish(losses: Axes, shares: Axes) -> None:
+    """Losses from 0 and per cents against epochs, when all of them are drawn; epochs are whole numbers, also if there is one."""
+    losses.set_ylim(0, 1.05 * losses.dataLim.ymax or 1)
+    shares.set_ylim(0, 100)
+    for axes in (losses, shares):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.spines[["top", "right"]].set_visible(False)
 
 
 def kernels(weight: np.ndarray, path: Path, towers: int = 1) -> None:

@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
+import minidl.plots
 from minidl.plots import (
     compare,
     confusion_matrix,
@@ -71,6 +72,27 @@ def test_one_epoch_is_a_point(tmp_path):
     curves([epoch(1, 0.1)], 10, tmp_path / "curves.png")
     pixels = picture(tmp_path / "curves.png")
     assert count(pixels, TRAIN) > 100 and count(pixels, TEST) > 100
+
+
+@pytest.mark.parametrize("draw", [lambda m, path: curves(m, 10, path), lambda m, path: compare({"a run": m}, path)])
+def test_a_point_is_drawn_whole_above_a_whole_epoch(tmp_path, monkeypatch, draw):
+    """The highest loss of all, and no error at all: on the frame, if nothing is done about it."""
+    figures = []
+    monkeypatch.setattr(minidl.plots, "_save", lambda figure, path: figures.append(figure))
+    draw([{**epoch(1, 0.1), "train_loss": 1.0, "test_loss": 2.4, "test_accuracy": 1.0}], tmp_path / "curves.png")
+    losses, shares = figures[0].axes
+    low, high = losses.get_ylim()
+    assert low == 0 and 1.01 * 2.4 < high < 1.2 * 2.4
+    assert all(line.get_clip_on() is False for axes in (losses, shares) for line in axes.lines if line.get_marker() == "o")
+    for axes in (losses, shares):
+        left, right = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if left <= tick <= right] == [1]
+
+
+@pytest.mark.filterwarnings("error")  # an axis from 0 to 0
+def test_losses_of_zero(tmp_path):
+    compare({"a run": [{**epoch(n, 0.1), "test_loss": 0.0} for n in (1, 2)]}, tmp_path / "comparison.png")
+    assert count(picture(tmp_path / "comparison.png"), TRAIN) > 200
 
 
 # Kernels
