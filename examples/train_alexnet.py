@@ -153,8 +153,8 @@ def new_run(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     }
 
 
-def old_run(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
-    """The folder of the run to go on with, and its configuration with what was given anew."""
+def old_run(options: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """The folder of the run to go on with, its configuration with what was given anew, and what of that is a change."""
     config = read_config(options.resume)
     if missing := {"recipe", "data", "seed", "classes", "images"} - config.keys():
         raise ValueError(f"{options.resume / 'config.json'}: {', '.join(sorted(missing))} is missing; this is no run of AlexNet")
@@ -173,13 +173,12 @@ def old_run(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
         file, known = options.resume / "config.json", ", ".join(PRECISIONS)
         raise ValueError(f"{file}: precision must be one of {known}, got {config['precision']!r}")
     if changes:
-        print("from here on: " + ", ".join(f"{name} {value}" for name, value in changes.items()))
         config |= {"recipe": asdict(recipe), "changes": [*config.get("changes", []), changes]}
     if options.data:
         config["data"] = str(options.data.resolve())
     if options.save_every:
         config["save_every"] = options.save_every
-    return options.resume, config
+    return options.resume, config, changes
 
 
 def same_images(config: dict[str, Any], train: Any, test: Any) -> None:
@@ -216,7 +215,7 @@ def main() -> None:
         return print_errors(options.eval, options.data, options.crops or 1)
     if options.crops:
         raise ValueError("--crops goes with --eval; training tests with the centre of each image")
-    out, config = old_run(options) if options.resume else new_run(options)
+    out, config, changes = old_run(options) if options.resume else (*new_run(options), {})
     recipe, seed = recipe_from(config["recipe"]), config["seed"]
     precision = config["precision"]
     if options.device == "cpu" and precision != "float32":
@@ -240,6 +239,8 @@ def main() -> None:
         after_epoch=lambda p: gallery.draw(run.metrics, p, at_once=run.epoch == recipe.epochs),
         resume=bool(options.resume),
     )  # fmt: skip
+    if changes:  # nothing was refused
+        print("from here on: " + ", ".join(f"{name} {value}" for name, value in changes.items()))
     if not known:
         found.save(out)
     gallery = Gallery(out, model, train, tests, 1 if recipe.variant == "torchvision" else 2, seed)
