@@ -80,7 +80,7 @@ def _write(arrays: Mapping[str, np.ndarray], metadata: dict[str, str], path: str
             save_file(_in_order(arrays), temporary, metadata=metadata)
     except (SafetensorError, OSError) as error:  # safetensors has an exception of its own for a full disk
         size = sum(array.nbytes for array in arrays.values()) / 1e6
-        raise OSError(f"{path} could not be written, {size:,.0f} MB: {error}. What was saved before is untouched") from error
+        raise OSError(f"{path} could not be written, {size:,.0f} MB: {error}; what was saved before is untouched") from error
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:

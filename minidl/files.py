@@ -14,10 +14,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the place of `path` when the block has ended well.
 
     Whoever looks at `path` sees the old file or the new one, whole, also after a crash or on a full disk. Raises OSError as
-    `check_writable` does.
+    `check_writable` does, and others with the name `path`.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[-200:]}.{os.getpid()}.tmp")  # file systems take 255
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -28,13 +28,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError:
+    except OSError as error:
         check_writable(path.parent)  # where that is the reason, it says so better
+        if error.strerror and error.filename in (None, temporary, str(temporary)):  # a full disk names nothing
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
-    """Raise OSError, which names the folder and the remedy, unless files can be made in `folder`, or it in the nearest one above it.
+    """Raise OSError, which names the folder and the remedy, unless files can be made in `folder`, or it in the nearest one above.
 
     Nothing is left behind. For programs that are told a place to write to: to say so before their work is done, not after it.
     """
@@ -49,6 +51,18 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
             f"nothing can be written to the folder {folder} ({nearest}: {error.strerror}); choose another one, or see to it that "
             f"{nearest} is a folder in which you may write"
         ) from error
+    for name in Path(folder).parts[len(nearest.parts) :]:  # those that will be made
+        check_length(nearest / name)
+
+
+def check_length(path: str | os.PathLike[str]) -> None:
+    """Raise OSError, with the remedy, if the file system takes no name as long as that of `path`."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise OSError(f"{path}: {error.strerror}; choose a shorter name") from error
 
 
 def _umask() -> int:

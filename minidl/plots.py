@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from minidl.checkpoint import load_state
 from minidl.evaluation import read_config
-from minidl.files import check_writable, replacing
+from minidl.files import check_length, check_writable, replacing
 from minidl.program import main_or_exit
 from minidl.run import checkpoints
 
@@ -131,6 +131,7 @@ def contact_sheet(
     images: uint8 (H, W, C) each; probabilities: (N, classes).
     """
     rows = -(-len(images) // columns)
+    classes = [_short(name) for name in classes]
     figure = Figure(figsize=(1.45 * columns, 1.75 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
@@ -164,8 +165,9 @@ def confusion_matrix(probabilities: np.ndarray, labels: Sequence[int] | np.ndarr
     axes.set_xticks([])
     axes.set_yticks([])
     if named:
-        axes.set_xticks(range(len(classes)), classes, rotation=90, parse_math=False)
-        axes.set_yticks(range(len(classes)), classes, parse_math=False)
+        names = [_short(name) for name in classes]
+        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         axes.tick_params(length=0)
         for row, column in np.argwhere(shares >= 0.5):
             shade = "white" if shares[row, column] > 50 else "black"
@@ -231,7 +233,7 @@ def nearest(
         for column, image in enumerate(row):
             _show(grid[number, 1 + column], image)
             if captions:
-                grid[number, 1 + column].set_title(captions[number][column], fontsize=8, parse_math=False)
+                grid[number, 1 + column].set_title(_short(captions[number][column]), fontsize=8, parse_math=False)
     _save(figure, path)
 
 
@@ -252,6 +254,7 @@ def unused(path: Path) -> pathlib.Path:
     if os.path.lexists(path):  # a link to nowhere, too, would be replaced
         raise FileExistsError(f"{path} is already there; choose another name")
     check_writable(pathlib.Path(path).parent)
+    check_length(path)
     return pathlib.Path(path)
 
 

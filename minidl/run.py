@@ -198,8 +198,12 @@ class Run:
 
     def _log(self, **line: float) -> None:
         self.lines.append(line)
-        with open(self.folder / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(line, default=float) + "\n")
+        path = self.folder / "metrics.jsonl"
+        try:
+            with open(path, "a") as file:
+                file.write(json.dumps(line, default=float) + "\n")
+        except OSError as error:  # a full disk names no file
+            raise OSError(f"{path} could not be written: {error.strerror}") from error
 
 
 def fit_or_exit(run: Run, epochs: int, again: Sequence[str]) -> None:
@@ -216,7 +220,9 @@ def fit_or_exit(run: Run, epochs: int, again: Sequence[str]) -> None:
     except FloatingPointError as error:
         sys.exit(f"{error}. The last checkpoint is from before; {command}")
     except OSError as error:
-        sys.exit(f"{error}; make room, and {command}")
+        saved = checkpoints(run.folder)
+        safe = f"the last checkpoint is {saved[-1]}" if saved else f"there is no checkpoint in {run.folder}"
+        sys.exit(f"{error}.\nThe run has ended; {safe}. When that is put right, {command}")
 
 
 def _locked(folder: Path) -> Any:

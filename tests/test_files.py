@@ -121,6 +121,35 @@ def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "runs/" + "b" * 300, "b" * 300 + "/c"])
+def test_a_name_that_is_too_long_is_refused(tmp_path, monkeypatch, name):
+    long = next(part for part in name.split("/") if len(part) > 255)
+    with pytest.raises(OSError, match=rf"^{re.escape(str(tmp_path / long))}: File name too long; choose a shorter name$"):
+        check_writable(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match=f"^{long}: File name too long"):
+        check_writable(name)
+    assert names(tmp_path) == []
+
+
+def test_the_temporary_name_is_never_too_long(tmp_path):
+    with replacing(tmp_path / ("a" * 255)) as temporary:
+        temporary.write_text("new")
+    assert names(tmp_path) == ["a" * 255]
+
+
+def test_an_error_names_the_file_that_was_wanted(tmp_path):
+    path = tmp_path / "notes.txt"
+    for named in (False, True):  # it may name the temporary file
+        with pytest.raises(OSError, match=f"No space left on device: '{re.escape(str(path))}'$"), replacing(path) as temporary:
+            raise OSError(28, "No space left on device", *[temporary] * named)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match="Is a directory: '[^']*folder'$"), replacing(tmp_path / "folder") as temporary:
+        temporary.touch()
+    with pytest.raises(FileNotFoundError, match="another"), replacing(tmp_path / "notes.txt"):
+        open(tmp_path / "another")
+
+
 def test_a_block_that_writes_nothing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "notes.txt"):
         pass

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from numpy.testing import assert_array_equal
 from PIL import Image
 
@@ -253,6 +254,28 @@ def test_confusion_matrix_of_many_classes(tmp_path):
     assert picture(tmp_path / "confusion.png").shape[0] < 1000
 
 
+LONG = "c" * 255  # the longest folder, and so the longest name of a class
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda path: contact_sheet(FLAT, [0, 1, 1], np.eye(2)[[0, 1, 0]], ["a", LONG], path),
+        lambda path: confusion_matrix(np.eye(2), [0, 1], ["a", LONG], path),
+        lambda path: five_guesses(FLAT, [0, 1, 1], np.eye(2)[[0, 1, 0]], ["a", LONG], path),
+        lambda path: nearest(FLAT[:1], [FLAT[1:]], path, [["a", LONG]]),
+    ],
+    ids=["contact sheet", "confusion matrix", "five guesses", "nearest"],
+)
+def test_a_long_name_is_cut_short(tmp_path, monkeypatch, draw):
+    """It would leave no room for the picture, or lie on its neighbours."""
+    figures = []
+    monkeypatch.setattr(minidl.plots, "_save", lambda figure, path: figures.append(figure))
+    draw(tmp_path / "picture.png")
+    lines = [line for text in figures[0].findobj(Text) for line in text.get_text().splitlines()]
+    assert any("ccc..." in line for line in lines) and max(map(len, lines)) < 40
+
+
 # Several runs
 
 
@@ -309,6 +332,8 @@ def test_unused(tmp_path):
     for there in (tmp_path, tmp_path / "link.png"):
         with pytest.raises(FileExistsError, match="already there; choose another name"):
             unused(there)
+    with pytest.raises(OSError, match=r"aaa\.png: File name too long; choose a shorter name"):
+        unused(tmp_path / ("a" * 300 + ".png"))
 
 
 @pytest.mark.parametrize(

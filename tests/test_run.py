@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 import minidl
 from minidl import data, nn, optim
-from minidl.run import Run, Stopped, check_unused, checkpoints
+from minidl.run import Run, Stopped, check_unused, checkpoints, fit_or_exit
 
 SCRIPT = Path(__file__).with_name("interrupted_run.py")
 
@@ -186,8 +186,47 @@ fit_or_exit(run, 2, ["python", "again.py"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "safetensors could not be written" in done.stderr and "make room, and to go on:\n    python again.py" in done.stderr
+    assert "safetensors could not be written" in done.stderr
+    assert done.stderr.endswith(
+        f"The run has ended; there is no checkpoint in {tmp_path / 'run'}. When that is put right, to go on:\n    python again.py\n"
+    )
     assert checkpoints(tmp_path / "run") == [] and not list((tmp_path / "run").glob("checkpoints/.*"))
+
+
+def full_disk(path):
+    path.unlink()
+    path.symlink_to("/dev/full")
+
+
+SABOTAGE = {
+    "the folder became a file": (
+        lambda folder: folder.rename(folder.with_name("moved")) and folder.touch(),
+        "{run}/metrics.jsonl could not be written: Not a directory.\nThe run has ended; there is no checkpoint in {run}. ",
+    ),
+    "the metrics are on a full disk": (
+        lambda folder: full_disk(folder / "metrics.jsonl"),
+        "{run}/metrics.jsonl could not be written: No space left on device.\n"
+        "The run has ended; the last checkpoint is {run}/checkpoints/0001-000000.safetensors. ",
+    ),
+    "the checkpoints became a file": (
+        lambda folder: (folder / "checkpoints").rename(folder / "moved") and (folder / "checkpoints").touch(),
+        "{run}/checkpoints/0002-000000.safetensors could not be written, 0 MB: nothing can be written to the folder "
+        "{run}/checkpoints ({run}/checkpoints: Not a directory); ",
+    ),
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_a_folder_that_cannot_be_written_to_any_more_is_named(tmp_path, name):
+    sabotage, message = SABOTAGE[name]
+    folder = tmp_path / "run"
+    run = small_run(folder, after_epoch=lambda _: sabotage(folder))
+    run.best = 1.0  # no test is better, so that the numbered checkpoint is the next
+    with pytest.raises(SystemExit) as ended:
+        fit_or_exit(run, 3, ["python", "again.py"])
+    assert ended.value.code.startswith(message.format(run=folder))
+    assert ended.value.code.endswith(". When that is put right, to go on:\n    python again.py")
 
 
 def test_divergence_in_the_test_names_the_layer(tmp_path):
