@@ -40,8 +40,8 @@ extern "C" __global__ void sgd_pytorch(
 // and root = sqrt(1 - beta_2 ** t) correct for their start at 0.
 extern "C" __global__ void adam(
     Real* __restrict__ w, Real* __restrict__ m, Real* __restrict__ s, const Real* __restrict__ g, const long long size,
-    const Number step, const Number root, const Number keep_m, const Number take_m, const Number keep_s, const Number take_s, const Number eps,
-    const Number decay) {
+    const Number step, const Number root, const Number keep_m, const Number take_m, const Number keep_s, const Number take_s,
+    const Number eps, const Number decay) {
     for_each_element(size, [&](long long i) {
         Channels<Number> weight = load(w + i), mean = load(m + i), square = load(s + i), gradient = load(g + i);
         for (int e = 0; e < WIDTH; ++e) {
