@@ -41,12 +41,12 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def interpreters(against: list[str]) -> dict[str, str]:
-    """["torch", "dezero=path/to/python"] -> name: interpreter, minidl first. Stops the program where one cannot be had."""
+    """["torch", "dezero=path/to/python"] -> name: interpreter, minidl first. Raises ValueError where one cannot be had."""
     found = {"minidl": sys.executable}
     for entry in against:
         name, _, python = entry.partition("=")
         if name not in PEERS:
-            sys.exit(f"--against {name}: there is no such framework here; known are {', '.join(PEERS)}")
+            raise ValueError(f"--against {name}: there is no such framework here; known are {', '.join(PEERS)}")
         found[name] = python or sys.executable
         try:
             tried = subprocess.run([found[name], "-c", f"import {PEERS[name]}"], capture_output=True, text=True)
@@ -54,7 +54,7 @@ def interpreters(against: list[str]) -> dict[str, str]:
         except OSError as error:
             problem = str(error)
         if problem:
-            sys.exit(
+            raise ValueError(
                 f"--against {name}: {found[name]} cannot import {PEERS[name]} ({problem}). Peers are not installed with minidl; "
                 f"name the interpreter of an environment that has it: --against {name}=path/to/bin/python"
             )
@@ -74,7 +74,7 @@ def take_turns(work: str, pythons: dict[str, str], settings: dict[str, Any], rou
                 )
             )
             if _line(name, processes[name]) != "ready":
-                sys.exit(f"{name} did not start with {python}; see its message above")
+                raise RuntimeError(f"{name} did not start with {python}; see its message above")
         for i in range(warm + rounds):
             for name, process in processes.items():
                 time.sleep(PAUSE)
@@ -91,7 +91,7 @@ def _line(name: str, process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline().strip()
     if not line:
-        sys.exit(f"{name} stopped; see its message above")
+        raise RuntimeError(f"{name} stopped; see its message above")
     return line
 
 

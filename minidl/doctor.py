@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import statistics
-import sys
 import textwrap
 import time
 import warnings
@@ -31,6 +30,7 @@ from minidl.dtypes import as_dtype
 from minidl.kernels.convolution import conv2d_plain
 from minidl.kernels.parallel import worker_count
 from minidl.kernels.window import Window
+from minidl.program import main_or_exit
 from minidl.tensor import Tensor
 
 # NVIDIA: "CUDA 13.x >= 580, CUDA 12.x >= 525 (newer drivers still supported through backward compatibility)", table 1 of
@@ -284,4 +284,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main_or_exit(main)

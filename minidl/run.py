@@ -30,6 +30,7 @@ from minidl.data import DataLoader
 from minidl.files import check_writable, replacing
 from minidl.nn import Module
 from minidl.optim import Optimizer
+from minidl.program import said
 from minidl.tensor import Tensor
 from minidl.training import Totals, evaluate, train_epoch
 
@@ -214,15 +215,15 @@ def fit_or_exit(run: Run, epochs: int, again: Sequence[str]) -> None:
     try:
         run.fit(epochs)
     except Stopped:
-        sys.exit(f"stopped and saved after {run.epoch} epochs and {run.batch} steps; {command}")
+        sys.exit(said(f"stopped and saved after {run.epoch} epochs and {run.batch} steps; {command}"))
     except KeyboardInterrupt:
-        sys.exit(f"stopped at once, without saving; {command}")
+        sys.exit(said(f"stopped at once, without saving; {command}"))
     except FloatingPointError as error:
-        sys.exit(f"{error}. The last checkpoint is from before; {command}")
+        sys.exit(said(f"{error}. The last checkpoint is from before; {command}"))
     except OSError as error:
         saved = checkpoints(run.folder)
         safe = f"the last checkpoint is {saved[-1]}" if saved else f"there is no checkpoint in {run.folder}"
-        sys.exit(f"{error}.\nThe run has ended; {safe}. When that is put right, {command}")
+        sys.exit(said(f"{error}.\nThe run has ended; {safe}. When that is put right, {command}"))
 
 
 def _locked(folder: Path) -> Any:

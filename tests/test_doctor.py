@@ -1,6 +1,7 @@
 """What the doctor says of a machine, healthy or with each of the known failures, whose symptoms are faked with CuPy 14's texts."""
 
 import ctypes
+import runpy
 import subprocess
 import sys
 from importlib import metadata
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import standin_cupy
+import threadpoolctl
 from standin_cupy.memory import OutOfMemoryError
 
 import minidl
@@ -360,3 +362,13 @@ def test_wrong_results(machine, wrong):
     status, printed = machine.examine()
     assert status == 1 and printed.count("matrix product in float32 on") == (1 if wrong == "cpu" else 2)
     assert ("install --force-reinstall numpy" in printed) is (wrong == "cpu")
+
+
+def test_ctrl_c_ends_it_with_a_word(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threadpoolctl, "threadpool_info", interrupted)
+    with pytest.raises(SystemExit) as ended, pytest.warns(RuntimeWarning, match="found in sys.modules"):
+        runpy.run_module("minidl.doctor", run_name="__main__")
+    assert ended.value.code == 130 and capsys.readouterr().err.endswith(": interrupted\n")

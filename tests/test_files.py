@@ -147,7 +147,7 @@ def test_an_error_names_the_file_that_was_wanted(tmp_path):
     with pytest.raises(IsADirectoryError, match="Is a directory: '[^']*folder'$"), replacing(tmp_path / "folder") as temporary:
         temporary.touch()
     with pytest.raises(FileNotFoundError, match="another"), replacing(tmp_path / "notes.txt"):
-        open(tmp_path / "another")
+        (tmp_path / "another").read_text()
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path):

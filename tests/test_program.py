@@ -14,7 +14,6 @@ from minidl.program import main_or_exit
         (FileNotFoundError("nowhere: there is no such run"), "classify: nowhere: there is no such run"),
         (RuntimeError("a GPU needs CuPy"), "classify: a GPU needs CuPy"),
         (MemoryError("batch size 64 would fit"), "classify: batch size 64 would fit"),
-        (KeyboardInterrupt(), "classify: interrupted"),
     ],
 )
 def test_what_a_program_cannot_do_is_said(monkeypatch, error, sentence):
@@ -28,6 +27,17 @@ def test_what_a_program_cannot_do_is_said(monkeypatch, error, sentence):
     assert ended.value.code == sentence, "text: Python prints it to standard error, and the status is 1"
 
 
+def test_ctrl_c_is_no_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["examples/classify.py"])
+
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        main_or_exit(main)
+    assert ended.value.code == 130 and capsys.readouterr().err == "classify: interrupted\n"
+
+
 @pytest.mark.parametrize("error", [TypeError, ZeroDivisionError, AssertionError])
 def test_a_mistake_in_the_program_keeps_its_traceback(error):
     def main():
@@ -39,3 +49,10 @@ def test_a_mistake_in_the_program_keeps_its_traceback(error):
 
 def test_a_program_that_ends_well_goes_on():
     assert main_or_exit(lambda: None) is None
+    assert main_or_exit(lambda: 0) is None
+
+
+def test_a_status_is_the_programs():
+    with pytest.raises(SystemExit) as ended:
+        main_or_exit(lambda: 1)
+    assert ended.value.code == 1

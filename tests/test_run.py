@@ -225,7 +225,7 @@ def test_a_folder_that_cannot_be_written_to_any_more_is_named(tmp_path, name):
     run.best = 1.0  # no test is better, so that the numbered checkpoint is the next
     with pytest.raises(SystemExit) as ended:
         fit_or_exit(run, 3, ["python", "again.py"])
-    assert ended.value.code.startswith(message.format(run=folder))
+    assert ended.value.code.startswith(f"{Path(sys.argv[0]).stem}: {message.format(run=folder)}")
     assert ended.value.code.endswith(". When that is put right, to go on:\n    python again.py")
 
 

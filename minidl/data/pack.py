@@ -21,6 +21,7 @@ from minidl.data.manifest import FAILURES, damages, packed_folders
 from minidl.data.open import validation_images
 from minidl.data.packing import pack
 from minidl.kernels.parallel import worker_count
+from minidl.program import INTERRUPTED, said
 
 STOPPED = "stopped; the same command goes on from here"
 
@@ -40,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             skipped = f", {manifest.failures} undecodable: see {destination / FAILURES}" if manifest.failures else ""
             print(f"{destination}: {manifest.images} images of {len(manifest.plan.classes)} classes{skipped}")
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a worker was killed
-        print(f"error: {error}", file=sys.stderr)
+        print(said(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(STOPPED, file=sys.stderr)
-        return 130
+        print(said(STOPPED), file=sys.stderr)
+        return INTERRUPTED
     except _Terminated:
-        print(STOPPED, file=sys.stderr)
+        print(said(STOPPED), file=sys.stderr)
         return 143
     finally:
         if before is not None:

@@ -118,7 +118,9 @@ def _window(
     check_fit(operation, window, x)
     if ceil_mode:
         sizes = (x.shape[1], x.shape[2])
-        vertical, horizontal = (_overhang(*each) for each in zip(sizes, window.kernel, window.stride, window.padding, strict=True))
+        vertical, horizontal = (
+            _overhang(*each) for each in zip(sizes, window.kernel, window.stride, window.padding, strict=True)
+        )
         window = replace(window, padding=(vertical, horizontal))
     return window
 

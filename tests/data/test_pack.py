@@ -159,7 +159,7 @@ def test_terminated_it_says_so_and_resumes(source, expected, tmp_path, workers):
     process.terminate()
     assert process.wait(30) == 143
     err = process.stderr.read()
-    assert err.splitlines()[-1] == "stopped; the same command goes on from here" and "resource_tracker" not in err
+    assert err.splitlines()[-1].endswith(": stopped; the same command goes on from here") and "resource_tracker" not in err
     assert not list(folder.glob(".*")) and 5 <= finished_shards(folder) < 101
     assert run(source, folder) == 0
     assert contents(folder) == expected
@@ -172,7 +172,7 @@ def test_stopped_by_ctrl_c_it_resumes(source, expected, tmp_path, workers):
     wait_for(lambda: finished_shards(folder) >= 5, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the command gets it
     assert process.wait(30) == 130
-    assert process.stderr.read().splitlines()[-1] == "stopped; the same command goes on from here"
+    assert process.stderr.read().splitlines()[-1].endswith(": stopped; the same command goes on from here")
     assert not list(folder.glob(".*")) and 5 <= finished_shards(folder) < 101
     assert run(source, folder) == 0
     assert contents(folder) == expected
@@ -253,7 +253,7 @@ def test_folders_of_others_are_refused(source, expected, tmp_path, capsys):
     assert contents(tmp_path / "letters") == {"mother.txt": b"Dear"}
     for folder in ("mother.txt", "mother.txt/packed"):
         assert run(source, tmp_path / "letters" / folder) == 1
-        assert f"error: nothing can be written to the folder {tmp_path / 'letters' / folder} (" in capsys.readouterr().err
+        assert f": nothing can be written to the folder {tmp_path / 'letters' / folder} (" in capsys.readouterr().err
     assert run(source, source / "packed") == 1
     assert "lies inside of the source" in capsys.readouterr().err and not (source / "packed").exists()
     copy(expected, tmp_path / "packed")
@@ -366,3 +366,9 @@ def test_the_module_runs_as_a_command(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": path})
     assert result.returncode == 0 and result.stdout == f"{tmp_path / 'packed'}: 3 images of 1 classes\n"
     assert "Traceback" not in result.stderr and "RuntimeWarning" not in result.stderr
+    again = subprocess.run(
+        [*command, "--size", "9"], capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert again.returncode == 1 and again.stderr.startswith(
+        f"pack: {tmp_path / 'packed'} holds images of another source or size"
+    )
