@@ -24,6 +24,7 @@ import argparse
 import hashlib
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ HELP = {
     "images_per_crop": "so many images share one crop and one mirroring",
 }
 FIXED = ["variant", "width", "image_size", "stored_size", "batch_size", "mean", "divide"]  # what a checkpoint stands on
+FOR_TRAINING = ["recipe", "seed", "out", "resume", "precision", "save_every"]  # and the fields of the recipe
 CHOICES = {
     "variant": list(models.VARIANTS),
     "rate": ["inside", "outside"],
@@ -126,6 +128,11 @@ def given_fields(options: argparse.Namespace) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
+def dashed(names: Iterable[str]) -> str:
+    """The names of options as they are given on the command line."""
+    return ", ".join("--" + name.replace("_", "-") for name in names)
+
+
 def changed(recipe: Recipe, given: dict[str, Any]) -> Recipe:
     """`recipe` with the fields `given`; the biases keep their ratio to the rate of the weights."""
     if "lr" in given and recipe.bias_lr is not None:
@@ -159,12 +166,15 @@ def old_run(options: argparse.Namespace) -> tuple[Path, dict[str, Any], dict[str
     if missing := {"recipe", "data", "seed", "classes", "images"} - config.keys():
         raise ValueError(f"{options.resume / 'config.json'}: {', '.join(sorted(missing))} is missing; this is no run of AlexNet")
     given = given_fields(options)
-    fixed = [f"--{name.replace('_', '-')}" for name in FIXED if name in given]
-    fixed += [f"--{name}" for name in ("recipe", "seed", "out") if getattr(options, name) is not None]
+    fixed = [name for name in FIXED if name in given]
+    fixed += [name for name in ("recipe", "seed", "out") if getattr(options, name) is not None]
     if fixed:
-        raise ValueError(f"a run cannot go on with another {', '.join(fixed)}; leave that out, or start a new run")
+        raise ValueError(f"a run cannot go on with another {dashed(fixed)}; leave that out, or start a new run")
     config.setdefault("precision", "float32")  # older runs know of nothing else
-    before = recipe_from(config["recipe"])
+    try:
+        before = recipe_from(config["recipe"])
+    except ValueError as error:
+        raise ValueError(f"{options.resume / 'config.json'}: {error}") from error
     recipe = changed(before, given)
     changes = {name: value for name, value in asdict(recipe).items() if value != getattr(before, name)}
     if options.precision not in (None, config["precision"]):
@@ -209,12 +219,15 @@ def describe(recipe: Recipe, model: Any, train: Any, test: Any, side: int, where
 def main() -> None:
     options = arguments()
     minidl.set_default_device(options.device)
-    if options.eval and options.precision:
-        raise ValueError("--precision goes with training; --eval tests in float32")
     if options.eval:
+        given = [*given_fields(options), *(name for name in FOR_TRAINING if getattr(options, name) is not None)]
+        if given:
+            raise ValueError(f"{dashed(given)}: for training only; leave that out, --eval tests what is there, in float32")
         return print_errors(options.eval, options.data, options.crops or 1)
     if options.crops:
         raise ValueError("--crops goes with --eval; training tests with the centre of each image")
+    if options.save_every is not None and options.save_every < 1:
+        raise ValueError(f"--save-every is a number of steps, at least 1; got {options.save_every}")
     out, config, changes = old_run(options) if options.resume else (*new_run(options), {})
     recipe, seed = recipe_from(config["recipe"]), config["seed"]
     precision = config["precision"]
@@ -226,13 +239,14 @@ def main() -> None:
     dtype = set_precision(precision)
     minidl.manual_seed(seed)
 
-    train, test = checked(*open_data(Path(config["data"]) if config["data"] else None, recipe.stored_size))
+    folder = Path(config["data"]) if config["data"] else None
+    train, test = checked(*open_data(folder, recipe.stored_size), folder)
     same_images(config, train, test)
+    model = models.AlexNet(recipe.variant, len(train.classes), recipe.width, recipe.image_size)
+    optimizer = optimiser(recipe, model)  # what these two refuse is said before a million images are gone through
     known = (out / STATISTICS).exists()
     found = load_statistics(out) if known else statistics(recipe, train)
     batches, tests = loaders(recipe, found, train, test, seed, dtype)
-    model = models.AlexNet(recipe.variant, len(train.classes), recipe.width, recipe.image_size)
-    optimizer = optimiser(recipe, model)
     run = Run(
         out, config, model, optimizer, schedule(recipe, optimizer), batches, tests, seed, save_every=config["save_every"],
         before_epoch=lambda epoch: before_epoch(recipe, batches, epoch),
@@ -249,7 +263,8 @@ def main() -> None:
 
     save_weights(model, out / "weights.safetensors", variant=recipe.variant, width=str(recipe.width),
                  image_size=str(recipe.image_size), classes=",".join(train.classes))  # fmt: skip
-    print(f"test accuracy {run.metrics[-1]['test_accuracy']:.1%}; pictures, metrics and weights are in {out}/")
+    accuracy = f"test accuracy {run.metrics[-1]['test_accuracy']:.1%}; " if run.metrics else ""  # somebody took them away
+    print(f"{accuracy}pictures, metrics and weights are in {out}/")
 
 
 if __name__ == "__main__":

@@ -76,26 +76,33 @@ def optimiser(model: nn.Sequential, name: str) -> optim.SGD:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="CIFAR-10, binary version")
-    parser.add_argument("--network", choices=["80sec", "18pct"], default="80sec")
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the 50,000 images (default: 20)")
+    parser.add_argument("--network", choices=["80sec", "18pct"], help="(default: 80sec)")
+    parser.add_argument("--epochs", type=int, help="passes over the 50,000 images (default: 20)")
     parser.add_argument("--milestones", type=int, nargs="*", metavar="EPOCH", help="epochs after which the rates are divided by 10 "
                         "(default: 120 and 130 of 140 in proportion)")  # fmt: skip
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="(default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder, as it was started")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the run in this folder as it was started, "
+                        "or for another number of --epochs")  # fmt: skip
     options = parser.parse_args()
 
-    milestones = options.milestones
-    if milestones is None:
-        milestones = [max(1, round(options.epochs * share / 140)) for share in (120, 130)]
-    config: dict[str, Any] = {
-        "network": options.network, "epochs": options.epochs, "milestones": milestones, "seed": options.seed,
-    }  # fmt: skip
+    if options.epochs is not None and options.epochs < 1:
+        raise ValueError(f"--epochs must be at least 1, got {options.epochs}")
+    config: dict[str, Any]
     if options.resume:
+        fixed = [f"--{name}" for name in ("network", "milestones", "seed", "out") if getattr(options, name) is not None]
+        if fixed:
+            raise ValueError(f"a run cannot go on with another {', '.join(fixed)}; leave that out, or start a new run")
         config = read_config(options.resume)
         if config.get("network") not in ("80sec", "18pct"):
             raise ValueError(f"{options.resume}: this is no run of these networks")
+        config["epochs"] = options.epochs or config["epochs"]
+    else:
+        epochs, milestones = options.epochs or 20, options.milestones
+        if milestones is None:
+            milestones = [max(1, round(epochs * share / 140)) for share in (120, 130)]
+        config = {"network": options.network or "80sec", "epochs": epochs, "milestones": milestones, "seed": options.seed or 0}
     name, seed = config["network"], config["seed"]
     minidl.set_default_device(options.device)
     minidl.manual_seed(seed)

@@ -145,7 +145,7 @@ def _from_weights(folder: Path) -> Trained:
 def _rebuilt(config: dict[str, Any], classes: list[str]) -> tuple[Recipe, AlexNet]:
     try:
         recipe = recipe_from(config["recipe"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise ValueError(f"this run has no recipe of an AlexNet that this version of minidl knows ({error})") from error
     model = AlexNet(recipe.variant, len(classes), recipe.width, recipe.image_size)
     model.eval()
@@ -159,7 +159,9 @@ def _data_of(config: dict[str, Any]) -> Path | None:
 def _class_names(config: dict[str, Any], folder: Path) -> list[str]:
     """From the configuration, or from the description of the weights, which runs that do not keep them there have at the end."""
     if "classes" in config:
-        return list(config["classes"])
+        if not isinstance(config["classes"], list):
+            raise ValueError(f"{folder / 'config.json'}: damaged (classes must be a list of names, got {config['classes']!r})")
+        return config["classes"]
     path = folder / "weights.safetensors"
     if not path.is_file():
         raise ValueError(f"{folder}: config.json does not name the classes, and there is no {path.name} that would")

@@ -8,7 +8,6 @@ draws the curves and the kernels of each run anew, and the curves of several run
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from minidl.checkpoint import load_state
 from minidl.evaluation import read_config
 from minidl.files import check_length, check_writable, replacing
 from minidl.program import main_or_exit
-from minidl.run import checkpoints
+from minidl.run import checkpoints, read_lines
 
 Path = str | os.PathLike[str]
 FORMATS = ("png", "jpg", "jpeg", "webp", "svg", "pdf")  # of a picture, by the suffix of its name
@@ -279,12 +278,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 def read_metrics(run: Path) -> list[dict[str, float]]:
     """The lines of a run's metrics.jsonl that end an epoch. Raises FileNotFoundError before there is one, ValueError for damage."""
-    path = pathlib.Path(run) / "metrics.jsonl"
-    try:
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error})") from error
-    metrics = [line for line in lines if "test_loss" in line]
+    metrics = [line for line in read_lines(run) if "test_loss" in line]
     if not metrics:
         raise FileNotFoundError(f"{run}: no epoch is complete yet, so there is nothing to draw")
     return metrics

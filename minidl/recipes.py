@@ -55,6 +55,12 @@ class Recipe:
             rate = getattr(self, name)
             if rate is not None and not 0 < rate < math.inf:
                 raise ValueError(f"{name} must be a positive number, got {rate}")
+        for name in ("weight_decay", "bias_decay"):
+            decay = getattr(self, name)
+            if decay is not None and not 0 <= decay < math.inf:
+                raise ValueError(f"{name} must be at least 0 and finite, got {decay}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and less than 1, got {self.momentum}")
         for name in ("milestones", "bias_milestones", "conv1_milestones"):
             epochs = list(getattr(self, name) or ())
             if epochs != sorted(set(epochs)) or any(epoch < 1 for epoch in epochs):
@@ -65,11 +71,16 @@ class Recipe:
 
 def recipe_from(fields: Mapping[str, Any]) -> Recipe:
     """The recipe that `dataclasses.asdict` and JSON made `fields` of. Raises ValueError for fields that are no recipe's."""
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"a recipe has names and values, got {fields!r}")
     unknown = fields.keys() - Recipe.__dataclass_fields__.keys()
     if unknown:
         raise ValueError(f"this version of minidl knows no recipe with {sorted(unknown)}; it may be of a newer one")
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return Recipe(**values)
+    try:
+        return Recipe(**values)
+    except TypeError as error:
+        raise ValueError(f"a value of the recipe is of the wrong type ({error})") from error
 
 
 PAPER = Recipe("paper", epochs=90, plateau=3, colour_noise="eigenvalue")

@@ -36,6 +36,14 @@ from minidl.training import Totals, evaluate, train_epoch
 
 KEPT = 2  # checkpoints of the latest positions; the best by test accuracy is kept besides
 STEPS_PER_LINE = 100  # of metrics.jsonl, within an epoch
+AT_THE_END = {
+    "epoch",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+}  # of an epoch: what its line says, at least
 
 
 class Stopped(Exception):
@@ -185,17 +193,16 @@ class Run:
             self.model.load_state_dict(_under("model.", arrays))
             self.optimizer.load_state_dict(_under("optimizer.", arrays))
         except ValueError as error:
-            older = f"; to go on from an older one, {found[-2].name}, move this one away" if len(found) > 1 else ""
-            raise ValueError(f"{error}\n({found[-1]}{older})") from error
+            where = f"an older one, {found[-2].name}" if len(found) > 1 else "the start, for it is the only one"
+            raise ValueError(f"{error}.\nWith {found[-1]} moved away, the run goes on from {where}") from error
         self.schedule.load_state_dict(description["schedule"])
         self.epoch, self.batch, self.best = description["epoch"], description["batch"], description["best"]
         self.totals, self.seconds = Totals(**description["totals"]), description["seconds"]
         # Lines after the checkpoint are of steps that will be done again.
         path = self.folder / "metrics.jsonl"
-        kept = path.read_text().splitlines()[: description["lines"]] if path.exists() else []
-        self.lines = [json.loads(line) for line in kept]
+        self.lines = read_lines(self.folder, description["lines"])
         with replacing(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept))
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
 
     def _log(self, **line: float) -> None:
         self.lines.append(line)
@@ -251,6 +258,18 @@ def check_unused(folder: str | os.PathLike[str]) -> None:
     if os.path.exists(folder) and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
         raise FileExistsError(f"{folder} already holds something, perhaps an earlier run; choose another folder")
     check_writable(folder)
+
+
+def read_lines(folder: str | os.PathLike[str], count: int | None = None) -> list[dict[str, Any]]:
+    """The first `count` lines of a run's metrics.jsonl, none if there is no such file. Raises ValueError for damage."""
+    path = Path(folder) / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()[:count]] if path.is_file() else []
+        if all(isinstance(line, dict) and ("test_loss" not in line or line.keys() >= AT_THE_END) for line in lines):
+            return lines
+        raise ValueError("a line without its figures")
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); moved away, the run goes on without its earlier figures") from error
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:

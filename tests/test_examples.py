@@ -133,8 +133,9 @@ def test_a_run_goes_on_with_another_rate_and_more_epochs(photographs, tmp_path):
     assert config["recipe"]["lr"] == 0.001 and config["save_every"] == 50 and len(config["changes"]) == 1
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [(line["epoch"], round(line["lr"], 6)) for line in lines] == [(1, 0.005), (2, 0.0001)], "the milestone is behind"
+    (tmp_path / "run" / "metrics.jsonl").unlink()
     again = run("--resume", "run", folder=tmp_path)
-    assert again.returncode == 0 and "nothing to do: 2 epochs are done" in again.stdout
+    assert again.returncode == 0 and "nothing to do: 2 epochs are done" in again.stdout, again.stderr
 
 
 @pytest.fixture
@@ -196,7 +197,8 @@ def test_training_in_bfloat16_is_tested_in_float32_and_goes_on_as_it_began(on_a_
     config, training, _ = on_a_gpu("--resume", "run", "--epochs", 3, "--precision", "tf32")
     assert training == {("float32", "high")} and config["changes"][1] == {"epochs": 3, "precision": "tf32"}
     refused(
-        run("--eval", "run", "--precision", "bf16", folder=tmp_path), "--precision goes with training; --eval tests in float32"
+        run("--eval", "run", "--precision", "bf16", "--resume", "run", "--batch-size", 8, folder=tmp_path),
+        "--batch-size, --resume, --precision: for training only; leave that out, --eval tests what is there, in float32",
     )
     done = run("--eval", "run", folder=tmp_path)
     assert done.returncode == 0 and "2 test images" in done.stdout, done.stderr
@@ -208,6 +210,13 @@ def test_what_is_no_run_cannot_go_on(tmp_path):
     refused(run("--resume", tmp_path, folder=tmp_path), "config.json: damaged")
     (tmp_path / "config.json").write_text('{"classes": []}')
     refused(run("--resume", tmp_path, folder=tmp_path), "config.json: data, images, recipe, seed is missing")
+    (tmp_path / "config.json").write_text('{"classes": 3}')
+    refused(run("--resume", tmp_path, folder=tmp_path), "config.json: damaged (classes must be a list of names, got 3)")
+    whole = {"classes": [], "data": None, "images": {}, "recipe": {"lr": "fast"}, "seed": 0}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    refused(run("--resume", tmp_path, folder=tmp_path), "config.json: a value of the recipe is of the wrong type (")
+    (tmp_path / "config.json").write_text(json.dumps({**whole, "recipe": 1}))
+    refused(run("--resume", tmp_path, folder=tmp_path), "config.json: a recipe has names and values, got 1")
 
 
 def refused(done, message, program="train_alexnet") -> None:
@@ -227,6 +236,20 @@ def test_digits_without_colour(tmp_path):
     assert done.stdout.splitlines()[-1].startswith("test accuracy ")
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--epochs", 0], "--epochs must be at least 1, got 0"),
+        (["--resume", "run", "--network", "18pct", "--seed", 0], "a run cannot go on with another --network, --seed; leave"),
+        (["--resume", "run"], "run: there is no such run"),
+        ([], "no file"),
+    ],
+)
+def test_what_train_cifar10_refuses(tmp_path, arguments, message):
+    refused(run("--data", tmp_path, *arguments, folder=tmp_path, program="train_cifar10"), message, "train_cifar10")
+    assert not list(tmp_path.glob("run*"))
+
+
 def test_help(tmp_path):
     done = run("--help", folder=tmp_path)
     assert done.returncode == 0
@@ -241,6 +264,17 @@ def test_help(tmp_path):
         (["--image-size", 32], "image_size must be an int of at least 63 pixels, got 32"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--epochs", 0], "epochs must be at least 1, got 0"),
+        (["--save-every", 0], "--save-every is a number of steps, at least 1; got 0"),
+        (["--bias-decay", -1], "bias_decay must be at least 0 and finite, got -1.0"),
+        (["--weight-decay", "nan"], "weight_decay must be at least 0 and finite, got nan"),
+        (["--momentum", 1.5], "momentum must be at least 0 and less than 1, got 1.5"),
+        (["--width", -1], "width is a factor on the channels, such as 0.25 or 1.0; got -1.0"),
+        (["--data", "photographs/dark"], "dark holds no class folders"),
+        (["--data", "one"], "one: 4 images to learn from and 1 to test with, in 1 class(es): there must be"),
+        (
+            ["--data", "other"],
+            "other: the 1 classes of the training images and the 2 of the test images differ, in light for one",
+        ),
         (["--milestones", 5, 3], "milestones are epochs from 1 on, each once and in order; got [5, 3]"),
         (["--lr", "inf"], "lr must be a positive number, got inf"),
         (["--conv1-frozen", -2], "conv1_frozen must be at least 0, got -2"),
@@ -252,6 +286,9 @@ def test_help(tmp_path):
 )
 def test_bad_arguments(photographs, tmp_path, arguments, message):
     (tmp_path / "file").touch()
+    shutil.copytree(photographs / "dark", tmp_path / "one" / "dark")
+    shutil.copytree(tmp_path / "one", tmp_path / "other" / "train")
+    shutil.copytree(photographs, tmp_path / "other" / "val")
     data = [] if "--data" in arguments else ["--data", photographs]
     out = [] if "--out" in arguments else ["--out", "run"]
     refused(run(*data, *out, "--width", 0.05, *arguments, folder=tmp_path), message)

@@ -242,13 +242,38 @@ def test_a_damaged_checkpoint_is_named_and_the_older_one_too(tmp_path):
     content = bytearray(newest.read_bytes())
     content[-1] ^= 1
     newest.write_bytes(content)
-    with pytest.raises(ValueError, match=f"(?s)checksum.*{newest.name}; to go on from an older one, {older.name}"):
+    with pytest.raises(
+        ValueError, match=f"(?s)checksum.*{newest.name} moved away, the run goes on from an older one, {older.name}"
+    ):
         small_run(tmp_path / "run", resume=True)
     newest.write_bytes(content[:-100])
     with pytest.raises(ValueError, match="cut short"):
         small_run(tmp_path / "run", resume=True)
     newest.unlink()
     assert small_run(tmp_path / "run", resume=True).epoch == 1
+    older.write_bytes(b"cut")
+    with pytest.raises(ValueError, match=f"{older.name} moved away, the run goes on from the start, for it is the only one"):
+        small_run(tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\n", b"[1]\n", b'{"epoch": 1, "test_loss": 2}\n'])
+def test_damaged_metrics_are_named(tmp_path, content):
+    small_run(tmp_path / "run").fit(2)
+    path = tmp_path / "run" / "metrics.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"run/metrics\.jsonl: damaged \(.*; moved away, the run goes on without its earlier"):
+        small_run(tmp_path / "run", resume=True)
+    path.unlink()
+    resumed = small_run(tmp_path / "run", resume=True)
+    resumed.fit(3)
+    assert [line["epoch"] for line in resumed.metrics] == [3]
+
+
+def test_half_a_line_behind_the_checkpoint_is_no_damage(tmp_path):
+    small_run(tmp_path / "run").fit(2)
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 3, "st')
+    assert [line["epoch"] for line in small_run(tmp_path / "run", resume=True).metrics] == [1, 2]
 
 
 def test_the_checkpoint_of_another_network_is_refused(tmp_path):

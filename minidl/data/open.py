@@ -73,15 +73,17 @@ def validation_images(
     return ImageList(folder, labels, classes, size, None if numbers is None else read_numbers(numbers, classes))
 
 
-def checked(train: Any, test: Any) -> tuple[Any, Any]:
-    """The two sets, if they can be learnt from: the same classes, at least two, and images in both."""
+def checked(train: Any, test: Any, path: Path | None) -> tuple[Any, Any]:
+    """The two sets from `path`, if they can be learnt from: the same classes, at least two, and images in both."""
     if list(train.classes) != list(test.classes):
+        one = min(set(train.classes) ^ set(test.classes), default="their order")
         raise ValueError(
-            f"the training images have the classes {train.classes}, the test images {test.classes}; they must be the same"
+            f"--data {path}: the {len(train.classes)} classes of the training images and the {len(test.classes)} of the test images "
+            f"differ, in {one} for one; both need the same"
         )
     if len(train.classes) < 2 or not len(train) or not len(test):
         raise ValueError(
-            f"{len(train)} images to learn from and {len(test)} to test with, in {len(train.classes)} class(es): there must be images "
-            "in both, and two classes or more; a class needs five images to have one for testing"
+            f"--data {path}: {len(train)} images to learn from and {len(test)} to test with, in {len(train.classes)} class(es): "
+            "there must be images in both, and two classes or more; a class needs five images to have one for testing"
         )
     return train, test
