@@ -4,7 +4,7 @@
     import minidl.functional as F
     from minidl import nn, optim
 
-`README.md` shows the first steps; the files are written to be read, from `tensor.py` downwards or upwards.
+`README.md` shows the first steps, and an order in which to read the files.
 """
 
 from minidl import data, functional, models, nn, optim

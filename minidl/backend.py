@@ -35,7 +35,7 @@ def get_array_module(array: Array) -> ModuleType:
 
 @cache
 def _library(kind: type) -> ModuleType:
-    """Looked up once for each type: a step on a GPU asks some 400 times."""
+    """The library of arrays of this type, looked up once for each: a step on a GPU asks some 400 times."""
     return _cupy() if kind.__module__.startswith("cupy") else np
 
 
@@ -45,7 +45,7 @@ def is_array(value: object) -> bool:
 
 
 def canonical_device(name: str) -> str:
-    """The full name of a device: "gpu" -> "gpu:0". Raises ValueError for a name that is none."""
+    """The full name of a device: "gpu" -> "gpu:0". Raises ValueError for what is no device's name."""
     kind, colon, number = name.partition(":") if isinstance(name, str) else ("", "", "")
     if name == "cpu":
         return "cpu"
@@ -73,10 +73,10 @@ def to_device(array: Array, device: str) -> Array:
 
 
 def staged(array: np.ndarray, device: str) -> np.ndarray:
-    """A copy of `array` from which a GPU fetches by itself while everybody else goes on ("pinned" memory), for `to_device` to take.
+    """A copy of `array`, to be given to `to_device`, in memory that a GPU can read while the program goes on ("pinned" memory).
 
-    Meant for a thread: `to_device` alone has to copy the array first, and whoever calls it waits for that. Where no such memory is
-    left, `array` itself.
+    Meant to be called in a thread: from ordinary memory `to_device` has to make such a copy first, and its caller waits. Returns
+    `array` itself where no such memory is left.
     """
     with on_device(device) as xp:
         try:
@@ -90,7 +90,10 @@ def staged(array: np.ndarray, device: str) -> np.ndarray:
 
 @contextmanager
 def on_device(device: str) -> Iterator[ModuleType]:
-    """Make new arrays on `device`: `with on_device("gpu:1") as xp: xp.zeros(3)`."""
+    """Make new arrays on `device`: `with on_device("gpu:1") as xp: xp.zeros(3)`.
+
+    Raises RuntimeError without CuPy or a GPU that it can use, ValueError for a GPU that this machine does not have.
+    """
     device = canonical_device(device)
     if device == "cpu":
         yield np
@@ -144,7 +147,7 @@ def set_float32_matmul_precision(precision: str) -> None:
 
 
 def _with_precision(cupy: ModuleType) -> ModuleType:
-    """`cupy`, which multiplies as `set_float32_matmul_precision` says: told when a GPU is at work, because it looks at the GPU."""
+    """`cupy`, told to multiply as `set_float32_matmul_precision` says; only here, where a GPU is used, because CuPy looks at the GPU."""
     global _told
     if _told is None or _told[0] is not cupy or _told[1] != _matmul_precision:
         cupy._core.set_compute_type(np.float32, _COMPUTE_TYPES[_matmul_precision])
@@ -153,10 +156,10 @@ def _with_precision(cupy: ModuleType) -> ModuleType:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` is one of those that CuPy raises when a GPU's memory is full: its pool's, or one from a CUDA library."""
+    """Whether `error` is one that CuPy raises when a GPU's memory is full: its memory pool's, or one of a CUDA library."""
     codes = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")
-    ours = type(error).__module__.startswith("cupy")  # a NumPy that finds no memory is another matter
-    return ours and (isinstance(error, MemoryError) or any(code in str(error) for code in codes))
+    from_cupy = type(error).__module__.startswith("cupy")  # NumPy's MemoryError is not about a GPU
+    return from_cupy and (isinstance(error, MemoryError) or any(code in str(error) for code in codes))
 
 
 def get_default_device() -> str:

@@ -1,8 +1,8 @@
 """The types of numbers: which are floating point, and bfloat16, which NumPy does not have by itself.
 
-bfloat16 is the upper half of a float32: as many powers of two, but 8 binary digits in place of 24. Half the memory to pass through,
-and a GPU's tensor cores multiply it many times as fast. Too few digits to add up in: so the terms of a sum or a product are
-bfloat16, they are added in float32, and the result is rounded once. To NumPy it is a type made elsewhere (`ml_dtypes`), of kind "V".
+bfloat16 is the upper half of a float32: the same range, but 8 binary digits instead of 24. It takes half the memory, and a GPU's
+tensor cores multiply it many times as fast; but 8 digits are too few to add up in. So the terms of a sum or a product are bfloat16,
+they are added in float32, and the result is rounded once. The type comes from the package `ml_dtypes`; NumPy gives it the kind "V".
 """
 
 from __future__ import annotations
@@ -56,10 +56,11 @@ def as_dtype(dtype: Any) -> np.dtype:
 
 
 def set_precision(precision: str) -> str:
-    """Make products on a GPU those of `precision`, one of `PRECISIONS`, and return the name of the type that images have with it.
+    """Set how a GPU multiplies, to one of `PRECISIONS`, and return the name of the type that images are to have with it.
 
-    "float32" throughout; "tf32", factors rounded to 10 binary digits inside the products; "bf16", activations and gradients in bfloat16,
-    to which the layers follow the images. Raises RuntimeError if the package for bfloat16 is missing, ValueError for any other name.
+    "float32": throughout. "tf32": products round their factors to 10 binary digits after the point. "bf16": the images are bfloat16,
+    and so are activations and gradients, because layers compute in the type of their images. Raises RuntimeError if the package for
+    bfloat16 is missing, ValueError for any other name.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
@@ -69,17 +70,17 @@ def set_precision(precision: str) -> str:
 
 
 def rounded(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` as bfloat16 means it: computed in float32, and what is float32 of the results rounded once.
+    """`function(*arguments)` for bfloat16 arrays: computed in float32, then every float32 result is rounded to bfloat16, once.
 
-    NumPy's own operations on bfloat16 round after every step, and are slow.
+    NumPy's own operations on bfloat16 would round after every step, and are slow.
     """
     results = function(*(_wide(a) for a in arguments))
     return tuple(_narrow(r) for r in results) if isinstance(results, tuple) else _narrow(results)
 
 
 def _wide(argument: Any) -> Any:
-    is_it = hasattr(argument, "dtype") and is_bfloat16(argument.dtype)
-    return argument.astype(np.float32) if is_it else argument
+    narrow = hasattr(argument, "dtype") and is_bfloat16(argument.dtype)
+    return argument.astype(np.float32) if narrow else argument
 
 
 def _narrow(result: Array) -> Array:
