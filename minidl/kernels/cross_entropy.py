@@ -15,8 +15,8 @@ from minidl.kernels import cuda
 
 
 def cross_entropy(scores: Array, labels: Array, smoothing: float) -> Array:
-    """scores: (N, K), floating point; labels: (N,) int64. Returns the losses (N,), NaN for a label that is no class. Those of bfloat16
-    are float32."""
+    """scores: (N, K), floating point; labels: (N,) int64. Returns the losses (N,), NaN for a label that is no class; for scores in
+    bfloat16 they are float32."""
     xp = get_array_module(scores)
     if cuda.ready("cross_entropy", scores):
         losses = xp.empty(len(scores), computed_in(scores.dtype))
@@ -63,7 +63,7 @@ def _shifted(scores: Array) -> Array:
 
 
 def _places(scores: Array, labels: Array) -> tuple[Array, tuple[Array, Array]]:
-    """Which labels are classes, and the index of each row's class, of the first where the label is none."""
+    """(whether each label is a class, the index of each row's class in the scores: of class 0 where the label is none)."""
     xp, (n, k) = get_array_module(scores), scores.shape
     known = (labels >= 0) & (labels < k)
     return known, (xp.arange(n), xp.where(known, labels, 0))

@@ -23,11 +23,11 @@ from minidl.backend import Array, get_array_module
 from minidl.dtypes import computed_in, is_bfloat16
 from minidl.kernels.window import Window
 
-REALS = {np.dtype(np.float32), np.dtype(np.float64)}  # and bfloat16, which is not to be had everywhere
+REALS = {np.dtype(np.float32), np.dtype(np.float64)}  # and bfloat16, whose package may be missing
 BYTE = np.dtype(np.uint8)
 THREADS = 256  # in a block: not measured yet
-BLOCKS = 2**31 - 1  # the most that CUDA takes; kernels go on to the next work when there is more
 Block = tuple[int, ...]
+BLOCKS = 2**31 - 1  # the most that one launch takes; where there is more to do, the kernels loop
 VECTOR_BYTES = 16  # the most that one instruction loads or stores
 
 GEOMETRY = np.dtype([(name, np.int32) for name in (
@@ -38,10 +38,8 @@ GEOMETRY = np.dtype([(name, np.int32) for name in (
 
 
 def ready(file: str, *arrays: Array) -> bool:
-    """Whether the kernels of `file`.cu can work on `arrays`: CuPy's, all float32, all float64 or all bfloat16; and there is a compiler.
-
-    The first time that there is none, a warning says what to do.
-    """
+    """Whether the kernels of `file`.cu can work on `arrays`: they are CuPy's, all float32, all float64 or all bfloat16, and the file
+    `compiles`."""
     xp, real = get_array_module(arrays[0]), arrays[0].dtype
     if xp is np or not (real in REALS or is_bfloat16(real)):
         return False
@@ -88,8 +86,10 @@ def contiguous(*arrays: Array) -> list[Array]:
 
 
 def geometry(window: Window, images: tuple[int, ...], places: tuple[int, ...]) -> np.ndarray:
-    """The struct `Geometry` for a window over images (N, H, W, C) with places (N, OH, OW, ...), as bytes: with the names of its fields
-    CuPy takes ten times as long to pass it on."""
+    """The struct `Geometry` for a window over images (N, H, W, C) with places (N, OH, OW, ...).
+
+    As plain bytes: an array that has the names of the fields takes CuPy ten times as long to pass on.
+    """
     (top, _), (left, _) = window.padding
     values = (*images, *places[1:3], *window.kernel, *window.stride, top, left, *window.dilation)
     return np.array(values, GEOMETRY).view(f"V{GEOMETRY.itemsize}")
@@ -128,7 +128,7 @@ def shares(over: tuple[int, ...], width: int) -> tuple[Block, Block]:
 
 @cache
 def options(real: np.dtype, width: int, position: np.dtype = BYTE) -> tuple[str, ...]:
-    """What kernel.cuh leaves to be said. `Position` is the type of positions in a window, where a kernel has any."""
+    """The compiler's options, which define what kernel.cuh leaves open: `Real`, `WIDTH` and, for pooling, `Position`."""
     return ("-std=c++17", f"-DReal={real.name}", f"-DWIDTH={width}", f"-DPosition={position.name}")
 
 
@@ -148,7 +148,7 @@ def _function(xp: ModuleType, file: str, kernel: str, real: np.dtype, width: int
 
 @cache
 def compiles(xp: ModuleType, file: str, options: tuple[str, ...]) -> bool:
-    """Whether there is a compiler for it. The first time that there is none, a warning says what to do."""
+    """Whether `file`.cu compiles here, with these options. If not, a warning says what to do, once for each error."""
     try:
         xp.RawModule(code=source(file), options=options).compile()
     except Exception as error:  # the compiler may be missing, or its headers, or be too old: CuPy has an exception for each

@@ -11,7 +11,7 @@ from minidl.backend import Array, get_array_module
 from minidl.dtypes import is_bfloat16, rounded
 from minidl.kernels import cuda
 
-COUNTERS = 4  # elements that share one
+PER_COUNTER = 4  # elements that share one counter
 
 
 def dropout(x: Array, p: float, scale: float, seed: int, offset: int) -> Array:
@@ -28,7 +28,7 @@ def dropout(x: Array, p: float, scale: float, seed: int, offset: int) -> Array:
         return y
     if is_bfloat16(x.dtype):
         return rounded(dropout, x, p, scale, seed, offset)
-    counters = xp.arange(offset, offset - (-x.size // COUNTERS), dtype=xp.uint64)
+    counters = xp.arange(offset, offset - (-x.size // PER_COUNTER), dtype=xp.uint64)
     zeros = xp.zeros_like(counters)
     numbers = philox((counters & 0xFFFFFFFF, counters >> 32, zeros, zeros), (seed & 0xFFFFFFFF, seed >> 32))
     kept = xp.stack(numbers, axis=1).reshape(-1)[: x.size].reshape(x.shape) >= threshold

@@ -24,7 +24,7 @@ extern "C" __global__ void im2col(
 }
 
 // A thread adds up, for WIDTH channels of one pixel, its places in the patches: a gather in the order of the window's positions, which
-// is the order of im2col.py. Written over the patches it would be a scatter, atomic and in no order.
+// is the order of im2col.py. A loop over the patches would be a scatter instead, with atomic additions in no fixed order.
 extern "C" __global__ void col2im(const Real* __restrict__ cols, Real* __restrict__ x, const Geometry g) {
     for_each_pixel((long long)g.images * g.height, g.width, g.channels, [&](long long line, int along, int channel) {
         const long long image = line / g.height;

@@ -1,8 +1,9 @@
 // What every kernel shares: types, and which element of an array a thread works on. cuda.py compiles each .cu file, with this file
 // in place of its `#include`, once for every setting of
 //
-//     Real      float32, float64 or bfloat16: the numbers in memory. What is computed with is a `Number`, which of bfloat16 is float32
-//     Position  uint8 or uint32, where an element is in its window
+//     Real      float32, float64 or bfloat16: the numbers in memory. Those in registers are `Number`s: float32 where Real is bfloat16,
+//               else the same type
+//     Position  uint8 or uint32: the number of a position in its window
 //     WIDTH     how many neighbouring channels a thread loads, computes and stores together: as many as make 16 bytes, the most
 //               that one instruction can move, or 1 where the number of channels or an address does not allow it
 //
@@ -39,7 +40,7 @@ struct alignas(sizeof(T) * WIDTH) Channels {
     T of[WIDTH];
 };
 
-// From memory, as they are there or as what is computed with, and back.
+// From memory to registers, as they are or as numbers to compute with, and back.
 template <class T>
 __device__ Channels<T> stored(const T* address) {
     return *reinterpret_cast<const Channels<T>*>(address);

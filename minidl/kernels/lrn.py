@@ -114,7 +114,7 @@ def _launch(kernel: str, arrays: list[Array], groups: int, *constants: float) ->
 
 
 def _scale(x: Array, size: int, alpha: float, k: float) -> Array:
-    """s of a piece x (rows, groups, width), in line."""
+    """s of a piece x (rows, groups, width), as one line of numbers: see `_line`."""
     line, squares = _line(x, size)
     get_array_module(x).multiply(x, x, out=squares)
     s = _sums(line, size)
@@ -156,6 +156,6 @@ def _sums(line: Array, size: int) -> Array:
 
 
 def _towers(sums: Array, x: Array, size: int) -> Array:
-    """What is in line, without what belongs to the zeros between the towers: a view of the shape of x (rows, groups, width)."""
+    """The part of a line of sums that belongs to channels, and not to the zeros between towers: a view of x's shape."""
     rows, groups, width = x.shape
     return sums.reshape(rows, groups, width + size // 2)[..., :width]

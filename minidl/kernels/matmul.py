@@ -1,4 +1,4 @@
-"""Matrix products: every large one is cut into one piece a worker of our own pool, and BLAS never starts a thread."""
+"""Matrix products. A large one is cut into pieces for the workers of our own pool, because BLAS has only one thread (`parallel.py`)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def matmul(a: Array, b: Array) -> Array:
         part = parallel.scratch("turned", (piece.stop - piece.start, n), product.dtype, xp)
         product[:, piece] = xp.matmul(b.T[piece], a.T, out=part).T
 
-    if b.T.flags.c_contiguous and n < m:  # gradient @ weight^T: BLAS goes through the rows of the weights as they lie
+    if b.T.flags.c_contiguous and n < m:  # gradient @ weight^T, as its transpose: BLAS reads the rows of the weights as they lie
         parallel.for_each(turned, [slice(start, min(start + STRIP, m)) for start in range(0, m, STRIP)], xp)
     else:
         parallel.for_each(rows if n > m else columns, parallel.one_a_worker(max(n, m)), xp)
@@ -43,10 +43,10 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 def _bfloat16(a: Array, b: Array, xp: ModuleType) -> Array:
-    """A product of bfloat16 matrices: the sums are float32, rounded once in the end.
+    """A product of bfloat16 matrices: the sums are float32, and rounded once at the end.
 
-    cuBLAS does that by itself. NumPy takes its slowest way and leaves the sums in float32; CuPy 14 fails for stacks of matrices and
-    adds up in bfloat16 where the result is a single number.
+    cuBLAS does that by itself. NumPy would take its slowest way, and return float32; CuPy 14 fails for stacks of matrices, and adds
+    up in bfloat16 where the result is a single number.
     """
     if a.ndim > 2 and b.ndim == 2:
         return _bfloat16(a.reshape(prod(a.shape[:-1]), a.shape[-1]), b, xp).reshape(*a.shape[:-1], b.shape[1])

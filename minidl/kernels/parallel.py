@@ -1,11 +1,11 @@
-"""Work in pieces that stay in the cache, one worker a core.
+"""Work in pieces that stay in the cache, with one worker for each core.
 
 NumPy computes on one core and lets other Python threads run meanwhile (it releases the interpreter's lock). So the large
 operations cut their arrays into pieces of about `CHUNK_BYTES` and hand them to a pool of threads; each piece is copied,
-multiplied and written while it is in that core's cache. BLAS has a pool of its own, whose threads go on spinning for a while after
-each product, on the very cores where these workers are to go on: so importing minidl leaves BLAS one thread.
+multiplied and written while it is in that core's cache. BLAS has a pool of its own, whose threads keep spinning for a while after
+each product, on the very cores that these workers need next: so importing minidl leaves BLAS one thread.
 
-Which worker does which piece is fixed beforehand: sums are then added in the same order in every run.
+Which worker does which piece is fixed beforehand, so that sums are added in the same order in every run.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(worker_count(), thread_name_prefix="minidl")
 
 
-# For the whole process and once and for all: switching it back and forth made the last bits of large products depend on the moment
-# (seen with OpenBLAS 0.3.31 when the loader's threads were at work). `threadpoolctl.threadpool_limits` gives BLAS its threads back
-# for work of your own.
+# Once, for the whole process: switching it back and forth made the last bits of large products depend on the moment (seen with
+# OpenBLAS 0.3.31 when the loader's threads were at work). `threadpoolctl.threadpool_limits` gives BLAS its threads back for work of
+# your own.
 threadpool_limits(1, user_api="blas")
 memory.keep()
 
@@ -90,9 +90,9 @@ def share(task: Callable[[int, Sequence[Piece]], Any], pieces: Sequence[Piece], 
 
 
 def slices(total: int, item_bytes: int, xp: ModuleType, chunk_bytes: int | None = None) -> list[slice]:
-    """0..total cut into slices of about `chunk_bytes` (default: CHUNK_BYTES), at least one a worker where there are enough items.
+    """0..total cut into slices of about `chunk_bytes` (default: CHUNK_BYTES), none of them larger than an even share for each worker.
 
-    A GPU gets pieces GPU_FACTOR times as large: it needs that much work at a time, and each piece costs launching its kernels.
+    A GPU gets pieces GPU_FACTOR times as large: it needs that much work at a time, and each piece costs the launch of its kernels.
     """
     chunk_bytes = CHUNK_BYTES if chunk_bytes is None else chunk_bytes
     if xp is np:
@@ -109,7 +109,7 @@ def some_slices(x: Any, total: int, xp: ModuleType) -> list[slice]:
 
 
 def one_a_worker(total: int) -> list[slice]:
-    """0..total cut into as many slices as there are workers."""
+    """0..total (at least 1) cut into equal slices, at most as many as there are workers; the last one may be shorter."""
     step = -(-total // worker_count())
     return [slice(start, min(start + step, total)) for start in range(0, total, step)]
 
@@ -117,8 +117,8 @@ def one_a_worker(total: int) -> list[slice]:
 def scratch(name: str, shape: tuple[int, ...], dtype: Any, xp: ModuleType) -> Any:
     """An array whose content is left over from before, to be written and read within one piece of work.
 
-    With NumPy every thread keeps one buffer a name: fresh memory would cost a page fault every 4 kB. CuPy's memory pool does
-    the same by itself.
+    With NumPy every thread keeps one buffer for each name: fresh memory would cost a page fault every 4 kB. CuPy's memory pool
+    does the same by itself.
     """
     if xp is not np:
         return xp.empty(shape, dtype)

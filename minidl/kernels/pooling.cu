@@ -1,5 +1,5 @@
-// Pooling over windows of N, H, W, C images: the same results as pooling.py, bit for bit (a gradient that
-// is not finite stays at its pixel here, where 0 times it spoils the rest of the window there).
+// Pooling over windows of N, H, W, C images: the same results as pooling.py, bit for bit, but for gradients that are not finite: here
+// they reach one pixel; there they are multiplied by 0 for the others of the window, which makes those NaN.
 #include "kernel.cuh"
 
 // A thread finds the maxima of one window in WIDTH channels. Overlapping windows read a pixel again, but from the cache. Padding is

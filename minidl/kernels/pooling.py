@@ -13,15 +13,14 @@ from minidl.dtypes import is_bfloat16, rounded
 from minidl.kernels import cuda, parallel
 from minidl.kernels.window import Window
 
-# Of x. For each of its positions the window meets a quarter of x or less: with larger pieces there are fewer calls.
+# Of x. One position of the window meets a quarter of it or less (stride 2): so larger pieces still fit, and need fewer calls.
 CHUNK_BYTES = 4 * parallel.CHUNK_BYTES
 
 
 def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
-    """The maximum of every window and its position in it, counted row by row (a byte where that is enough; of equal maxima the
-    first).
+    """The maximum of every window, and its position: the first of equal ones, counted row by row, in a byte where that is enough.
 
-    Padding counts as minus infinity. Both results are (N, OH, OW, C). A NaN in a window makes its maximum NaN, and the position is
+    Both results are (N, OH, OW, C). Padding counts as minus infinity. A NaN in a window makes its maximum NaN, and the position is
     that of the last NaN, as in PyTorch.
     """
     xp = get_array_module(x)
@@ -56,7 +55,7 @@ def max_pool(x: Array, window: Window) -> tuple[Array, Array]:
 
 
 def max_pool_values(x: Array, window: Window) -> Array:
-    """The maximum of every window alone, when nobody will go back: a quarter of the passes of `max_pool`."""
+    """The maximum of every window without its position, for when no gradient is wanted: a quarter of the passes of `max_pool`."""
     xp = get_array_module(x)
     if _ready(x, window):
         return max_pool(x, window)[0]

@@ -1,10 +1,10 @@
 """Images cut into square tiles of m x m outputs of a window, and the tiles put together again: what `winograd.py` computes on.
 
-Tiles that hang over the edge of the outputs are computed in part for nothing: 13 x 13 outputs take 4 x 4 tiles of 4 x 4. So several
-images can be laid side by side on one sheet, sharing the zeros between them; four such images take 7 x 7 tiles, not 8 x 8. For the
-window, of stride 1, a sheet is nothing but a larger image, and no output of one image depends on another. Rounding does: a tile's
-errors are relative to the largest pixel in it, and a tile may lie across a border. So an image beside one that is a thousand times
-as bright loses three digits at that border, and a NaN reaches the images beside its own. In float64 nothing comes this way.
+A tile that hangs over the edge of the outputs is computed in part for nothing: 13 x 13 outputs take 4 x 4 tiles of 4 x 4. So several
+images can be laid side by side on one sheet, sharing the zeros between them; four such images take 7 x 7 tiles, not 8 x 8. To the
+window, of stride 1, a sheet is just a larger image, and no output of one image depends on the pixels of another. Its rounding does:
+a tile's errors are relative to the largest pixel in it, and a tile may lie across a border. So an image beside one that is a
+thousand times as bright loses three digits at that border, and a NaN reaches the images beside its own. float64 is not computed here.
 
 Tiles come and go as matrices with one row for each pixel of a tile and one column for each tile and channel.
 """
@@ -38,12 +38,12 @@ class Sheet:
 
     @property
     def pixels(self) -> int:
-        """Along an axis of a tile of the images; m of the outputs."""
+        """The side of a tile of an image; that of a tile of the outputs is m."""
         return self.m + self.window.kernel[0] - 1
 
     @cached_property
     def outputs(self) -> Pair:
-        """Of one image."""
+        """The height and width of the outputs of one image."""
         return self.window.output_size(self.height, self.width)
 
     @cached_property
@@ -54,7 +54,7 @@ class Sheet:
 
     @cached_property
     def tiles(self) -> Pair:
-        """Of a whole sheet, down and to the right."""
+        """The tiles of a whole sheet, down and to the right."""
         both = zip(self.steps, self.outputs, strict=True)
         rows, columns = (-(-((self.side - 1) * step + places) // self.m) for step, places in both)
         return rows, columns
@@ -116,6 +116,7 @@ class Sheet:
                 yield of_a_sheet[:, i, j], sheets[:, top : top + height, left : left + width]
 
     def _cut(self, sheets: Array, side: int) -> Array:
+        """Tiles of side x side, m apart, as a matrix with a row for each pixel of a tile, in scratch memory."""
         window = Window((side, side), (self.m, self.m))
         cells = window.view(sheets, *self.tiles).transpose(3, 4, 0, 1, 2, 5)
         tiles = parallel.scratch("tiles", cells.shape, sheets.dtype, np)
@@ -123,7 +124,7 @@ class Sheet:
         return tiles.reshape(side * side, -1)
 
     def _phases(self, axis: int) -> Iterator[tuple[int, int, int, int]]:
-        """For image i along an axis: its outputs first, first + m, ... are the outputs number `within` of tile, tile + 1, ..."""
+        """(i, first, within, tile): outputs first, first + m, ... of image i along an axis are output `within` of tile, tile + 1, ..."""
         for i in range(self.side):
             for first in range(min(self.m, self.outputs[axis])):
                 tile, within = divmod(i * self.steps[axis] + first, self.m)

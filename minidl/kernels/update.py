@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from minidl.backend import Array, get_array_module
@@ -60,7 +62,7 @@ def adam(
 
 
 def _ready(*arrays: Array) -> bool:
-    # bfloat16 has too few digits to add a small step to a weight: it is what networks compute with, and no optimiser's.
+    # Not in bfloat16, which has too few digits to add a small step to a weight: networks compute in it, optimisers do not.
     return arrays[0].dtype in cuda.REALS and cuda.ready("update", *arrays) and all(a.flags.c_contiguous for a in arrays[:-1])
 
 
@@ -71,7 +73,8 @@ def _launch(kernel: str, arrays: list[Array], *constants: float) -> None:
     cuda.launch("update", kernel, flat, [size, *(float(c) for c in constants)], (size,))
 
 
-def _in_pieces(update, *arrays: Array) -> None:
+def _in_pieces(update: Callable[..., None], *arrays: Array) -> None:
+    """`update` on pieces of all arrays, of which all but the last, the gradient, are written."""
     *written, gradient = arrays
     xp = get_array_module(gradient)
     large = gradient.nbytes >= parallel.CHUNK_BYTES

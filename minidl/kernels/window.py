@@ -33,7 +33,7 @@ class Window:
         return (height + top + bottom - eh) // sh + 1, (width + left + right - ew) // sw + 1
 
     def view(self, x: Array, rows: int, columns: int) -> Array:
-        """(N, rows, columns, KH, KW, C): every window of an already padded `x`, without a copy; read it only."""
+        """(N, rows, columns, KH, KW, C): every window of an already padded `x`, without a copy; only to be read, windows overlap."""
         n, _, _, c = x.shape
         (kh, kw), (sh, sw), (dh, dw) = self.kernel, self.stride, self.dilation
         strides = x.strides
@@ -75,6 +75,6 @@ class Window:
 
 
 def towers(channels: int, outputs: int, groups: int) -> list[tuple[slice, slice]]:
-    """The channels that each group of a convolution reads, of `channels` in all, and those that it writes, of `outputs`."""
+    """For each group of a convolution (the slice of all `channels` that it reads, the slice of all `outputs` that it writes)."""
     c, o = channels // groups, outputs // groups
     return [(slice(g * c, (g + 1) * c), slice(g * o, (g + 1) * o)) for g in range(groups)]
