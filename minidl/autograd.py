@@ -1,7 +1,7 @@
 """The graph, walked backwards: which operations led to a result, in which order, and the sum of the gradients.
 
-This file knows nothing of arrays. An operation (a `Function`, see `function.py`) has `.inputs`, `._number` and `.backward`; a
-Tensor has `.grad_fn` (the operation that made it, None for a leaf) and `.requires_grad`. That is all it takes.
+This file knows nothing of arrays. An operation (a `Function`, see `function.py`) has `.inputs`, a `._number` that grows with time,
+`.input_gradients` and `.release`; a Tensor has `.grad_fn` (the operation that made it, None for a leaf) and `.grad`, and can be added.
 """
 
 from __future__ import annotations
@@ -79,9 +79,10 @@ def backpropagate(
 ) -> list[Tensor | None]:
     """Carry `gradients`, one for each of `outputs`, back through the graph.
 
-    With `wanted` the gradients of those Tensors are returned (None for one that the outputs do not depend on); without it they
-    are added to the `.grad` of every leaf. The graph is freed operation by operation unless `retain_graph`; with `create_graph`
-    the way back is recorded too, so that its results can be differentiated again.
+    With `wanted` the gradients of those Tensors are returned (None for one that the outputs do not depend on); without it those of
+    the leaves are added to their `.grad`. With `create_graph` the way back is recorded too, so that its results can be
+    differentiated again. Unless `retain_graph` or `create_graph`, the graph is freed, operation by operation.
+    Raises RuntimeError if it was freed before, or if a value that it needs was replaced.
     """
     nodes = operations_behind(outputs)
     keep = {id(_source(t)) for t in wanted or ()}
@@ -89,7 +90,7 @@ def backpropagate(
     totals: dict[int, Tensor] = {}
 
     def add(tensor: Tensor, gradient: Tensor) -> None:
-        key = id(tensor.grad_fn or tensor)  # `_source`, without the time of a call
+        key = id(tensor.grad_fn or tensor)  # `_source`, written out: a call costs time for every gradient
         total = totals.get(key)
         if total is not None:
             totals[key] = total + gradient if create_graph else total.plus(gradient)

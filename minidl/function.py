@@ -1,9 +1,9 @@
 """One operation in the graph: it computes on arrays, remembers its inputs, and carries a gradient back to them.
 
 `forward` computes on plain arrays; `backward` works with Tensors, and therefore can itself be differentiated. Every operation, in
-`core/` or in `ops/`, is a `Function`. The class Tensor is above them, in `tensor.py`, because its operators are such operations;
-here a Tensor is what has `_array`, `grad_fn` (the Function that made it, None for a leaf), `_requires_grad`, and `_version`, which
-counts the values that it was given. It makes the Tensor of a result: `_wrap(array, requires_grad, grad_fn)`.
+`core/` or in `ops/`, is a `Function`. The class Tensor is above them, in `tensor.py`, because its operators are such operations.
+Here a Tensor is whatever has `_array`, `grad_fn` (the Function that made it, None for a leaf), `_requires_grad`, `_version` (how
+often it was given another value) and `_wrap(array, requires_grad, grad_fn)`, which makes the Tensor of a result.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Function:
     """
 
     inputs: tuple[Tensor, ...] = None  # type: ignore[assignment]  # None: not recorded yet, or freed
-    _number: int
-    _versions: int
+    _number: int  # operations are numbered as they are recorded
+    _versions: int  # of the inputs, added up, when they were recorded
     output_array: Array
     keeps_inputs = True  # False: backward needs only the shapes of its inputs, so their memory is let go
     keeps_output = False  # True: backward uses self.output
@@ -68,7 +68,7 @@ class Function:
         return inputs[0]._wrap(array)
 
     def _as_array(self, result: Any) -> np.ndarray:
-        """NumPy's sums give a scalar where everything was summed; nothing else but arrays may come out of `forward`."""
+        """A NumPy scalar, such as a sum over everything, as an array. Raises TypeError for anything else that is no array."""
         if isinstance(result, np.generic):
             return np.asarray(result)
         raise TypeError(f"{self.name}.forward must return an array, got {type(result).__name__}")
@@ -127,13 +127,13 @@ class Function:
         self.__dict__.clear()
 
     def _explain(self, error: Exception, inputs: tuple[Tensor, ...]) -> None:
-        """Raise what `forward` raised again, with the operation and its inputs in the message."""
+        """Raise the error of `forward` again with the operation and its inputs in the message; return where there is nothing to add."""
         if not inputs or not all(map(is_tensor, inputs)):
             kinds = ", ".join(type(t).__name__ for t in inputs) or "nothing"
             raise TypeError(
                 f"{self.name}: an operation is called with Tensors, got {kinds}; wrap arrays with Tensor(...)"
             ) from error
-        if any(type(t._array) is _Hollow for t in inputs):  # to NumPy and CuPy an object of a type that they do not know
+        if any(type(t._array) is _Hollow for t in inputs):  # which NumPy and CuPy refused, as an object that they do not know
             raise AttributeError(f"{self.name}: {_LET_GO}") from error
         what = ", ".join(f"{t.shape} {t.dtype} on {t.device}" for t in inputs)
         if len({t.device for t in inputs}) > 1:

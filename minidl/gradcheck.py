@@ -2,13 +2,13 @@
 
     >>> gradcheck(nn.Conv2d(3, 8, 3), (2, 7, 7, 3))
 
-For a function f of several tensors a random upstream gradient v turns the outputs into one number, sum(v * f). Its derivative along
+A random upstream gradient v turns the outputs of a function f of several tensors into one number, sum(v * f). Its derivative along
 a direction d, by central differences in float64,
 
     sum(v * (f(x + eps d) - f(x - eps d))) / (2 eps)
 
-must equal <gradient, d>. For single elements d is a unit vector; random d besides reach every element of a large tensor at once.
-The difference is taken output by output, before the sum: outputs that an element does not touch then add no rounding error.
+must equal <gradient, d>. To check one element, d is a unit vector; to reach every element of a large tensor at once, d is random.
+The difference is taken output by output, before the sum: so outputs that do not depend on an element add no rounding error.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def gradcheck(
     inputs: arrays, Tensors, or bare shapes (tuples of ints), which are filled from a normal distribution. Floating-point ones are
     checked, integers (labels) passed on as they are. All is computed in float64 on copies.
     eps: the step. An element passes when |analytic - numeric| <= atol + rtol * the larger of the two + rounding.
-    order: 2 checks the second derivatives, by differences of the first as backward finds them without create_graph.
+    order: 2 checks the second derivatives, against differences of the gradients that `backward` gives without create_graph.
 
-    A tensor of up to 100 elements is checked element by element; of a larger one 32 elements and 8 random projections. Dropout
-    masks stay the same in every evaluation. Where two one-sided slopes differ however small the step, as in ReLU at 0, the point
-    is called a kink and any slope between them passes.
+    A tensor of up to 100 elements is checked element by element; a larger one at 32 elements and along 8 random directions
+    ("projections"). Dropout masks stay the same in every evaluation. Where the slopes on the two sides differ however small the
+    step, as in ReLU at 0, the point is called a kink, and any slope between them passes.
     Returns a report, true when all is well; its repr is a table. Warns (in the report too) when the tolerance is so large that an
     error in the term that makes `f` nonlinear would pass. Everything touched is restored: parameters, their gradients, buffers,
-    random numbers. Raises ValueError for NaN among inputs or outputs, TypeError when `f` returns something else than float64.
+    random numbers. Raises ValueError for NaN among inputs or outputs, TypeError when `f` returns anything but float64 Tensors.
     """
     if order not in (1, 2):
         raise ValueError(f"gradcheck: order must be 1 or 2, got {order!r}")
@@ -95,8 +95,8 @@ def gradcheck(
 class _Check:
     """One scalar function, sum(v * outputs()), of several tensors, and its derivatives both ways.
 
-    `recorded` is the same function for backward to differentiate. Of second derivatives it is the recorded gradient, while the
-    differences are taken of the one that is not: some operations have two formulas for it, which must agree.
+    `outputs` is what differences are taken of, `recorded` the same function for `backward` to differentiate. For second derivatives
+    both are gradients, and only the latter's is recorded: some operations have two formulas, one for each, and they must agree.
     """
 
     def __init__(
@@ -157,9 +157,11 @@ class _Check:
         return slope / step, 20 * np.finfo(np.float64).eps * squares**0.5 / step
 
     def slope(self, i: int, direction: Array, eps: float) -> tuple[float, float]:
+        """The derivative for tensor `i` along `direction`, by central differences, and the rounding error to expect of it."""
         return self.difference(self.values(i, direction, eps), self.values(i, direction, -eps), 2 * eps)
 
     def row(self, i: int, name: str) -> Row:
+        """All comparisons for tensor `i`."""
         tensor, gradient = self.tensors[i], self.analytic[i]
         size = tensor.size
         elements = range(size) if size <= FEW else sorted(self.random.choice(size, SAMPLED, replace=False).tolist())
@@ -214,8 +216,9 @@ class _Check:
                 f"{name}: no element of its gradient exceeds {largest:.1e}, and atol is {self.atol:g}: an error of the gradient's own "
                 "size would pass. Use a smaller atol, or larger inputs or weights"
             ]
-        # How much does the gradient depend on the tensor's own value? Compare it here and at one and a half times the value:
-        # nothing for a linear function; for a nonlinear one more than the tolerance, or the check cannot see the nonlinear term.
+        # How much does the gradient depend on the tensor's own value? Compare it here and at one and a half times the value. For
+        # a linear function it does not change; for a nonlinear one it must change by more than the tolerance, or the check is blind
+        # to the nonlinear term.
         before, worst, tolerance, floor = tensor._array, 0.0, 0.0, 0.0
         for _ in range(3):
             direction = self.random.standard_normal(tensor.shape)

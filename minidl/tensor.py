@@ -113,7 +113,7 @@ class Tensor:
 
         Whoever else holds it (a detached Tensor, a view from `.data`) keeps the old values: then this Tensor gets a copy.
         """
-        # Two references are this Tensor's and the one that getrefcount is given; an array with a base is a view of another's memory.
+        # Two references are this Tensor's own and getrefcount's argument; an array with a base is a view of another's memory.
         if sys.getrefcount(self._array) > 2 or getattr(self._array, "base", None) is not None:
             with backend.beside(self._array):
                 self._array = self._array.copy()
@@ -334,7 +334,7 @@ class Tensor:
         return Power(exponent)(self)
 
     def __getitem__(self, index: Any) -> Tensor:
-        """What NumPy's rules take. On a GPU an array of places that are out of bounds raises nothing: CuPy wraps them around."""
+        """The elements at `index`, by NumPy's rules. On a GPU indices in an array that are out of bounds wrap around without an error."""
         with backend.beside(self._array):
             return GetItem(as_index(index, self))(self)
 
@@ -393,7 +393,7 @@ class Tensor:
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The minimum over `axis`; of equal minima the first takes the whole gradient."""
-        if not is_floating(self.dtype):  # -x is no number of an unsigned type
+        if not is_floating(self.dtype):  # an unsigned type has no -x
             with backend.beside(self._array):
                 return wrap(self._array.min(axis=axes_of(axis, self), keepdims=keepdims))
         return -maximum(-self, axis, keepdims)
@@ -435,8 +435,8 @@ def _new_array(data: Any, device: str | None) -> Array:
         data = data._array
     if device is None:
         device = backend.get_default_device() if get_array_module(data) is np else backend.device_of(data)
-    ours = not backend.is_array(data)
-    if ours:
+    made_here = not backend.is_array(data)
+    if made_here:
         array = np.array(
             [x.item() if isinstance(x, Tensor) else x for x in data] if isinstance(data, (list, tuple)) else data, order="C"
         )
@@ -447,7 +447,7 @@ def _new_array(data: Any, device: str | None) -> Array:
     if array.dtype.kind not in "iub" and not is_floating(array.dtype):
         raise TypeError(f"a Tensor holds numbers; {type(data).__name__} gives an array of dtype {array.dtype}")
     moved = backend.to_device(array, device)
-    if ours or moved is not array:
+    if made_here or moved is not array:
         return moved
     with backend.beside(moved):
         return moved.copy()
@@ -492,7 +492,8 @@ def grad(outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], 
 
     outputs: a Tensor of one element, or several (their gradients add up); inputs: a Tensor or several.
     Returns a Tensor for a Tensor, a list for several. With `create_graph` the result can be differentiated again; otherwise
-    the graph is freed. Raises ValueError for an output that is not a scalar and for an input the outputs do not depend on.
+    the graph is freed. Raises ValueError for an output that is not a scalar and for an input the outputs do not depend on,
+    RuntimeError if the graph was freed already.
     """
     ends = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     starts = [inputs] if isinstance(inputs, Tensor) else list(inputs)

@@ -1,4 +1,4 @@
-"""Between dtypes and between devices."""
+"""From one dtype to another, and from one device to another; gradients come back the same way."""
 
 from __future__ import annotations
 

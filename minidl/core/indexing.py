@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def as_index(index: Any, x: Tensor) -> Any:
     """An index as the array of `x` wants it: Tensors, lists and NumPy arrays become arrays of its library.
 
-    They are copied: backward will need them as they are now.
+    Lists and arrays are copied, because backward will need them as they are now.
     """
     if isinstance(index, tuple):
         # Inside an index, a tuple or a range is a list of places, as for NumPy.
