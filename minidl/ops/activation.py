@@ -30,14 +30,14 @@ class ReLU(Function):
 
 
 def relu_backward(operation: Function, gradient: Tensor) -> Tensor:
-    """`gradient` where the output of `operation`, which ends in ReLU and keeps it, is positive."""
+    """`gradient` where the output of `operation` is positive, else 0; the operation ends in ReLU and keeps its output."""
     if is_grad_enabled():
         return gradient * (operation.output > 0).astype(gradient.dtype)
     return ReLUBackward(operation.output_array)(gradient)
 
 
 class ReLUBackward(Function):
-    """The gradient where the output is positive, in one pass. Never recorded: see `relu_backward`."""
+    """The gradient where the output is positive, in one pass. `relu_backward` never records it, so it needs no derivative itself."""
 
     def __init__(self, output: Array) -> None:
         self.output_array = output
@@ -82,9 +82,9 @@ class Sigmoid(Function):
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """exp(x) / sum of exp(x) along `axis`: positive numbers that sum to 1. Never overflows, the maximum is subtracted first.
+    """exp(x) / sum of exp(x) along `axis`: positive numbers that sum to 1. Never overflows: the maximum is subtracted first.
 
-    Of bfloat16 the result is float32.
+    The result for bfloat16 is float32. Raises ValueError if x has no such axis or nothing along it.
     """
     _check_axis("softmax", x, axis)
     return Softmax(axis)(in_float32(x))
@@ -110,7 +110,7 @@ class Softmax(Function):
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """The logarithm of softmax along `axis`, without ever forming a probability that could round to 0.
 
-    Of bfloat16 the result is float32.
+    The result for bfloat16 is float32. Errors are those of `softmax`.
     """
     _check_axis("log_softmax", x, axis)
     return LogSoftmax(axis)(in_float32(x))

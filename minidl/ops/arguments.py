@@ -15,7 +15,7 @@ Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 
 
 def pair(operation: str, name: str, value: Any, least: int) -> Pair:
-    """An int or (vertical, horizontal) as a pair of ints of at least `least`."""
+    """An int or (vertical, horizontal) as a pair of ints. Raises ValueError unless both are at least `least`."""
     values = (value, value) if isinstance(value, (int, np.integer)) else value
     if (
         not isinstance(values, (tuple, list))
@@ -35,7 +35,7 @@ def padding_pairs(operation: str, value: Any) -> tuple[Pair, Pair]:
 
 
 def check_images(operation: str, x: Tensor) -> None:
-    """Images are floating-point N, H, W, C."""
+    """Raise TypeError or ValueError unless x is a floating-point Tensor (N, H, W, C)."""
     check_floating(operation, x)
     if x.ndim != 4:
         raise ValueError(
@@ -45,7 +45,7 @@ def check_images(operation: str, x: Tensor) -> None:
 
 
 def check_floating(operation: str, x: Any) -> None:
-    """A floating-point Tensor of any shape."""
+    """Raise TypeError unless x is a floating-point Tensor; its shape does not matter."""
     check_tensor(operation, "x", x)
     if not is_floating(x.dtype):
         raise TypeError(
@@ -54,6 +54,7 @@ def check_floating(operation: str, x: Any) -> None:
 
 
 def check_tensor(operation: str, name: str, value: Any) -> None:
+    """Raise TypeError unless the argument `name` is a Tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{operation}: {name} must be a Tensor, got {type(value).__module__}.{type(value).__name__}; wrap it with minidl.Tensor"
@@ -61,22 +62,22 @@ def check_tensor(operation: str, name: str, value: Any) -> None:
 
 
 def to_go_with(x: Tensor, parameter: Tensor) -> Tensor:
-    """A layer's parameter in the type of its images `x`, where one of the two is bfloat16: a layer computes in the type of its images.
+    """The parameter of a layer, converted to the type of its images `x` if one of the two is bfloat16 and the other is not.
 
-    So the parameters of a network stay float32, the master weights, whatever its images are; and through the conversion their
-    gradients come back in float32.
+    So a layer computes in the type of its images, while the parameters of the network stay float32 (its "master weights"); through
+    the conversion their gradients come back in float32.
     """
     mixed = x.dtype != parameter.dtype and (is_bfloat16(x.dtype) or is_bfloat16(parameter.dtype))
     return parameter.astype(x.dtype) if mixed else parameter
 
 
 def in_float32(x: Tensor) -> Tensor:
-    """bfloat16 in float32, all else as it is: for probabilities, losses and statistics, which 8 binary digits are too few for."""
+    """x, converted to float32 if it is bfloat16: for probabilities, losses and statistics, for which 8 binary digits are too few."""
     return x.astype("float32") if is_bfloat16(x.dtype) else x
 
 
 def check_fit(operation: str, window: Window, x: Tensor) -> None:
-    """The window must find at least one place in the padded image."""
+    """Raise ValueError unless the window has at least one place in the padded images."""
     _, height, width, _ = x.shape
     if min(window.output_size(height, width)) < 1:
         (top, bottom), (left, right) = window.padding

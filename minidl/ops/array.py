@@ -15,7 +15,7 @@ from minidl.tensor import Tensor, as_tensor
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """The Tensors one after the other along an axis they already have; their other sizes must agree."""
+    """The Tensors one after the other along an axis that they already have. Raises ValueError unless their other sizes agree."""
     tensors = _sequence("concatenate", tensors)
     first = tensors[0]
     if not -first.ndim <= axis < first.ndim:
@@ -40,7 +40,7 @@ class Concatenate(Function):
 
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Tensors of one shape, side by side along a new axis."""
+    """The Tensors side by side along a new axis. Raises ValueError unless they have one shape."""
     tensors = _sequence("stack", tensors)
     shape = tensors[0].shape
     if any(t.shape != shape for t in tensors):
@@ -52,7 +52,10 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """`a` where `condition` is true, else `b`; the three are broadcast together. At least one of a, b must be a Tensor."""
+    """`a` where `condition` is true, else `b`; the three are broadcast together.
+
+    Raises TypeError unless at least one of a, b is a Tensor and the condition is boolean.
+    """
     like = a if isinstance(a, Tensor) else b
     check_tensor("where", "one of a and b", like)
     chosen = as_tensor(condition, like)
@@ -76,7 +79,7 @@ class Where(Function):
 
 
 def pad(x: Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
-    """`x` with widths[i] = (before, after) elements of `value` added along each axis i."""
+    """`x` with widths[i] = (before, after) elements of `value` added along each axis i. Raises ValueError for other `widths`."""
     check_tensor("pad", "x", x)
     sequence = (list, tuple)
     pairs = isinstance(widths, sequence) and all(isinstance(w, sequence) and len(w) == 2 and min(w) >= 0 for w in widths)

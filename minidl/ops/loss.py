@@ -1,4 +1,4 @@
-"""Loss functions. All of them compute in float32 where they are given bfloat16."""
+"""Loss functions. Given bfloat16, all of them compute in float32."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cross_entropy(logits: Tensor, labels: Any, label_smoothing: float = 0.0, red
     reduction: "mean", "sum", or "none" for the losses of the N items.
     The gradient is (softmax(logits) - target) / N. Raises ValueError for shapes that do not go together, labels out of range,
     NaN or infinity among the logits (minus infinity rules a class out and is allowed); TypeError for labels that are no integers.
-    (On a GPU the values are not looked at, that would stop the device: a label out of range makes the loss NaN instead.)
+    (On a GPU nobody looks at the values, because the host would have to wait for them: a label out of range makes the loss NaN.)
     """
     check_tensor("cross_entropy", "logits", logits)
     check_smoothing("cross_entropy", label_smoothing)
@@ -66,6 +66,7 @@ def nll_loss(log_probabilities: Tensor, labels: Any, reduction: str = "mean") ->
     """Minus the log-probability of the right class; `cross_entropy(x)` is `nll_loss(log_softmax(x))`.
 
     log_probabilities: (N, K), floating point. labels: (N,) integers 0..K-1. reduction: "mean", "sum" or "none".
+    Errors are those of `cross_entropy`.
     """
     check_tensor("nll_loss", "log_probabilities", log_probabilities)
     log_probabilities = in_float32(log_probabilities)
@@ -76,7 +77,7 @@ def nll_loss(log_probabilities: Tensor, labels: Any, reduction: str = "mean") ->
 
 
 def mse_loss(prediction: Tensor, target: Any, reduction: str = "mean") -> Tensor:
-    """The squared difference of two Tensors of one shape. reduction: "mean", "sum" or "none"."""
+    """The squared difference of two Tensors of one shape. reduction: "mean", "sum" or "none". Raises ValueError for two shapes."""
     check_tensor("mse_loss", "prediction", prediction)
     target = target if isinstance(target, Tensor) else Tensor(target, device=prediction.device)
     prediction, target = in_float32(prediction), in_float32(target)
@@ -91,7 +92,7 @@ def mse_loss(prediction: Tensor, target: Any, reduction: str = "mean") -> Tensor
 
 
 def _labels(operation: str, logits: Tensor, labels: Any) -> Array:
-    """`labels` as an integer array on the device of `logits`, checked."""
+    """`labels` as an int64 array on the device of `logits`; both are checked, by value only on the CPU."""
     if logits.ndim != 2 or not is_floating(logits.dtype):
         raise ValueError(
             f"{operation}: expected floating-point scores of shape (N, classes), got {logits.dtype} of shape {logits.shape}"

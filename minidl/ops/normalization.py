@@ -22,7 +22,8 @@ def local_response_norm(
 
     x: (..., C). size: neighbouring channels in the window, odd; it is cut off at the first and last channel.
     groups: the window stays inside its tower of C / groups channels, as in the two-tower program of 2012.
-    Returns the shape of x. Raises ValueError for an even size, channels that do not divide into groups, a k that is not positive.
+    Returns the shape of x. Raises ValueError for an even size, channels that do not divide into groups, a k that is not positive, a
+    negative alpha.
 
     `alpha` multiplies the sum, as in the paper. PyTorch, Caffe, ONNX and the 2012 program divide theirs by the size of the
     window: their alpha is size times ours, `local_response_norm(x, 5, alpha / 5)` here is `alpha` there.
@@ -51,7 +52,7 @@ class LocalResponseNorm(Function):
 
 
 class LocalResponseNormBackward(Function):
-    """The fused kernel for the gradient. `LocalResponseNorm.backward` never records it, so it needs no derivative itself."""
+    """The gradient in one pass. `LocalResponseNorm.backward` never records it, so it needs no derivative itself."""
 
     def __init__(self, *constants) -> None:
         self.constants = constants
@@ -84,8 +85,8 @@ def local_response_norm_within(x: Tensor, size: int = 5, alpha: float = 1e-3 / 2
     """Local response normalisation within each map: a / (k + alpha * sum of a ** 2 over size x size pixels) ** beta.
 
     x: (N, H, W, C); the window, of odd `size`, is centred and cut off at the edges of the map. Returns the shape of x.
-    The 2012 program (not the paper) applies it after conv2; its "scale" 1e-3 is divided by the size of the window, which gives
-    the default here: again our `alpha` multiplies the plain sum.
+    The 2012 program (not the paper) applies it after conv2. Its "scale" of 1e-3 is divided by the 25 pixels of the window, which
+    gives the default here, where `alpha` again multiplies the plain sum. Errors are those of `local_response_norm`.
     """
     check_images("local_response_norm_within", x)
     check_constants("local_response_norm_within", size, alpha, k)
@@ -119,9 +120,9 @@ def batch_norm(
     """Batch normalisation (Ioffe and Szegedy 2015) of the last axis: (x - mean) / sqrt(var + eps) * weight + bias.
 
     x: (..., C); the others: (C,). In training mean and variance are those of the batch over all other axes, and the running
-    ones are replaced by (1 - momentum) * running + momentum * batch (the variance there without bias, as in PyTorch).
-    Raises ValueError for shapes that do not fit, one value a channel in training, which has no variance, a momentum that is not
-    between 0 and 1, a negative eps.
+    ones become (1 - momentum) * running + momentum * batch; the batch's variance is here divided by count - 1, as in PyTorch.
+    Raises ValueError for shapes that do not fit, in training for a single value in each channel, which has no variance, for a
+    momentum that is not between 0 and 1, and for a negative eps.
     """
     check_floating("batch_norm", x)
     check_shares("batch_norm", momentum, eps)
@@ -144,7 +145,7 @@ def batch_norm(
             running_mean.data = (1 - momentum) * running_mean._array + momentum * mean._array
             running_var.data = (1 - momentum) * running_var._array + momentum * count / (count - 1) * var._array
     else:
-        # The values of this moment: the graph must not meet the running ones that later batches will write.
+        # Their values of now: a graph of the running Tensors themselves would meet what later batches write into them.
         mean, var = running_mean.detach(), running_var.detach()
         centred = x - mean
     y = centred / (var + eps).sqrt()

@@ -43,8 +43,8 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of every window; arguments and result as `max_pool2d`, padding counting as 0.
 
-    The sum is divided by the number of pixels in the window: with count_include_pad those in the padding too, but never those
-    that ceil_mode lets hang over beyond it.
+    The sum is divided by the number of pixels in the window. With count_include_pad those in the padding count too, but never
+    those beyond it, over which ceil_mode lets a last window hang.
     """
     window = _window("avg_pool2d", x, kernel_size, stride, padding, ceil_mode)
     _, height, width, _ = x.shape
@@ -74,7 +74,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: IntOrPair) -> Tensor:
     if not height or not width:
         raise ValueError(f"adaptive_avg_pool2d: x of shape {x.shape} has no pixels")
     if (rows, columns) == (height, width):
-        return x  # AlexNet's, at the size of images that it was made for: each place has one pixel
+        return x  # each place has one pixel: so it is in AlexNet, with images of the size that it was made for
     images = in_float32(x)
     down = Tensor(_averages(height, rows).astype(images.dtype), device=x.device)
     along = Tensor(_averages(width, columns).astype(images.dtype), device=x.device)
@@ -126,10 +126,10 @@ def _window(
 
 
 def _overhang(size: int, kernel: int, stride: int, padding: Pair) -> Pair:
-    """`padding` with as many pixels more at the end as make the last window whole."""
+    """`padding`, with so many more pixels at the end that the last window is whole."""
     before, after = padding
     places = -(-(size + before + after - kernel) // stride) + 1
-    if (places - 1) * stride >= size + before:  # it would begin outside
+    if (places - 1) * stride >= size + before:  # the last window would begin outside
         places -= 1
     return before, max(after, (places - 1) * stride + kernel - size - before)
 
