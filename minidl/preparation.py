@@ -1,7 +1,8 @@
-"""What happens to images on their way to an AlexNet: mean subtracted, cropped, mirrored, other light (paper, sections 2 and 4.1).
+"""What happens to images on their way to an AlexNet: the mean is subtracted, they are cropped, mirrored and given other light (paper,
+sections 2 and 4.1).
 
-The mean and the covariance of the colours are those of the training images, and belong to the network as its weights do: they are
-kept in the folder of the run, so that a million photographs are gone through once, and not at all to classify one.
+The mean and the covariance of the colours are those of the training images, and belong to the network as its weights do. They are
+kept in the folder of the run: so a million photographs are gone through once, and not again to classify one.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ FILE = "statistics.safetensors"
 class Statistics:
     """What a recipe has to know of its training images.
 
-    shape: of each, (H, W, C). mean: the mean image of this shape or the mean colour (C,), in 0..255.
-    covariance: of the colours, (C, C), where the recipe has a use for it.
+    shape: that of each image, (H, W, C). mean: the mean image, of this shape, or the mean colour (C,), in 0..255.
+    covariance: that of the colours, (C, C); None if the recipe does not use it.
     """
 
     shape: tuple[int, int, int]
@@ -41,7 +42,8 @@ class Statistics:
 
 
 def statistics(recipe: Recipe, train: Any) -> Statistics:
-    """Those of the data set `train`. Packed images bring theirs with them; others are gone through, once, with a bar at a terminal."""
+    """What `recipe` has to know of the data set `train`. Packed images bring it with them; others are gone through, with a bar at a
+    terminal."""
     image, covariance = recipe.mean == "image", recipe.divide != "none" or recipe.colour_noise != "none"
     if isinstance(train, data.PackedImages):
         mean = train.mean_image if image else train.mean_colour
@@ -58,7 +60,7 @@ def statistics(recipe: Recipe, train: Any) -> Statistics:
 
 
 def load_statistics(folder: Path) -> Statistics:
-    """Those in the folder of a run. Raises FileNotFoundError, and ValueError for a damaged file."""
+    """The statistics in the folder of a run. Raises FileNotFoundError, and ValueError for a damaged file."""
     if not (folder / FILE).is_file():
         raise FileNotFoundError(f"{folder / FILE}, with the mean of the training images, is missing: it belongs to the run")
     arrays, description = load_state(folder / FILE)
@@ -67,7 +69,7 @@ def load_statistics(folder: Path) -> Statistics:
 
 
 def preparation(recipe: Recipe, found: Statistics) -> list[Transform]:
-    """What happens to every image before it is cropped: mean subtracted, divided, three channels, at stored_size."""
+    """What happens to every image before it is cropped: mean subtracted, divided, three channels made of one, brought to stored_size."""
     steps: list[Transform] = [data.SubtractMean(found.mean)]
     if recipe.divide == "deviation":
         steps.append(data.Scale(1 / np.sqrt(np.diagonal(_covariance(found)))))
@@ -82,7 +84,7 @@ def loaders(
 ) -> tuple[data.DataLoader, data.DataLoader]:
     """The training and the test loader: random crops in training, the centre in testing.
 
-    dtype: of the images in training, and so of what is computed there; tests are float32.
+    dtype: that of the training images, and so of what is computed from them; tests are float32.
     """
     prepare = preparation(recipe, found)
     testing = data.Compose([*prepare, data.CenterCrop(recipe.image_size)])
@@ -102,7 +104,7 @@ def before_epoch(recipe: Recipe, batches: data.DataLoader, epoch: int) -> None:
 
 
 class _Noise(data.Compose):
-    """The part of the transforms that is switched off in the end."""
+    """The transforms that `before_epoch` switches off: a class of its own, to be found again."""
 
 
 def _training(recipe: Recipe, found: Statistics, prepare: list[Transform]) -> data.Compose:

@@ -1,8 +1,8 @@
 """How each AlexNet was trained: every choice a named field, and the optimiser and the schedule that are made of them.
 
-`RECIPES` are those for ImageNet, of the paper, of the 2012 program, of Caffe and of torchvision; `small` brings one down to images of
-64 pixels and two cores. What becomes of the images is in `preparation.py`; the networks themselves, with their initial values, are
-in `models/alexnet.py`.
+`RECIPES` are those of the paper, of the 2012 program, of Caffe and of torchvision, for ImageNet; `small` makes of each one for images
+of 64 pixels and two cores. What happens to the images is in `preparation.py`; the networks, with their initial values, are in
+`models/alexnet.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from minidl.nn import Module
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training recipe. Sizes are in pixels, milestones are counted in epochs done; None in a bias field: as the weights."""
+    """A training recipe. Sizes are in pixels, milestones in epochs done. None in a bias field: as for the weights; in
+    conv1_milestones: as for the other layers. Raises ValueError for values that make no sense."""
 
     variant: str = "program"  # which AlexNet: see models/alexnet.py
     width: float = 1.0  # factor on its channels
@@ -32,7 +33,7 @@ class Recipe:
     rate: str = "inside"  # the velocity, or "outside" it: see optim.SGD
     weight_decay: float = 0.0005
     bias_decay: float | None = None
-    plateau: int = 0  # divide the rates by 10 after more than so many epochs without a lower test error; 0: at the milestones
+    plateau: int = 0  # divide the rates by 10 after more than this many epochs without a lower test error; 0: at the milestones
     milestones: tuple[int, ...] = ()
     bias_milestones: tuple[int, ...] | None = None
     conv1_milestones: tuple[int, ...] | None = None
@@ -40,9 +41,9 @@ class Recipe:
     mean: str = "image"  # what is subtracted from the pixels 0..255: the mean "image" or "colour"
     divide: str = "none"  # and what they are divided by: "none", or the "deviation" of each colour
     mirror: bool = True
-    colour_noise: str = "none"  # along the principal components, times their "eigenvalue" or "deviation"
+    colour_noise: str = "none"  # along the principal components, times their "eigenvalue" or "deviation": see data.ColourNoise
     colour_noise_until: int = 0  # the epoch at which it is switched off; 0: never
-    images_per_crop: int = 1  # so many images of a batch, one after the other, share one crop and one mirroring
+    images_per_crop: int = 1  # this many images of a batch, one after the other, share one crop and one mirroring
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "images_per_crop", "stored_size"):
@@ -70,7 +71,7 @@ class Recipe:
 
 
 def recipe_from(fields: Mapping[str, Any]) -> Recipe:
-    """The recipe that `dataclasses.asdict` and JSON made `fields` of. Raises ValueError for fields that are no recipe's."""
+    """The recipe of which `dataclasses.asdict` and JSON made `fields`. Raises ValueError for fields that no recipe has."""
     if not isinstance(fields, Mapping):
         raise ValueError(f"a recipe has names and values, got {fields!r}")
     unknown = fields.keys() - Recipe.__dataclass_fields__.keys()
@@ -117,7 +118,7 @@ def small(variant: str) -> Recipe:
 
 
 def optimiser(recipe: Recipe, model: Module) -> optim.SGD:
-    """SGD with three groups: the weights, the biases, and those of the first layer of both kinds for its own schedule."""
+    """SGD with four groups: weights and biases, and apart from them those of the first layer, which has a schedule of its own."""
     groups: dict[str, list[Any]] = {"weights": [], "biases": [], "conv1 weights": [], "conv1 biases": []}
     for name, parameter in model.named_parameters():
         kind = "biases" if name.endswith("bias") else "weights"

@@ -66,6 +66,7 @@ def default_(weight: Tensor, bias: Tensor | None = None) -> None:
 
 
 def _fans(tensor: Tensor) -> tuple[int, int]:
+    """(fan_in, fan_out). Raises ValueError for a Tensor that has none."""
     if tensor.ndim < 2 or 0 in tensor.shape:
         raise ValueError(
             f"init: a Tensor of shape {tensor.shape} has no fan_in; it takes weights of at least 2 axes, none of them 0"

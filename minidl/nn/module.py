@@ -1,7 +1,7 @@
 """Module: an object that holds parameters and knows how to compute with them.
 
-A Module's parameters, buffers and parts are simply its attributes (lists and tuples of Modules are looked into as well); their
-names are the path to them, "features.0.weight".
+A Module's parameters, buffers and inner Modules are simply its attributes (Modules in a list or tuple are found as well); their names
+are the paths to them, such as "features.0.weight".
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the values of `state` (arrays or Tensors by path). Shapes and names must match exactly.
 
-        Raises ValueError that lists all names that are missing, unexpected or of another shape; nothing is changed then.
+        Raises ValueError, with all names that are missing, unexpected or of another shape; then nothing is changed.
         """
         own = {name: t for kind in (Parameter, Buffer) for name, t in self._named_tensors(kind)}
         problems = [f"missing: {name} {own[name].shape}" for name in own if name not in state]

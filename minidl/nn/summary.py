@@ -15,7 +15,7 @@ from minidl.tensor import Tensor
 
 @dataclass
 class LayerSummary:
-    """One layer for one item of a batch. `bytes`: its parameters and its output in single precision."""
+    """What one layer makes, holds and costs for one item of a batch. `bytes`: its parameters and its output, in single precision."""
 
     name: str
     kind: str
@@ -40,8 +40,10 @@ HEADINGS = ["layer", "kind", "output", "parameters", "multiply-accumulates", "by
 
 @dataclass
 class Summary:
-    """The layers in the order they compute; `parameters` and the other totals count what is shared once. `memory`: of a training
-    step, where a batch size was given."""
+    """The layers in the order in which they compute. `parameters`: of all of them; shared ones count once, as in the rows.
+
+    `memory`: of a training step, if a batch size was given.
+    """
 
     layers: list[LayerSummary]
     parameters: int

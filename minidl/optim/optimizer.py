@@ -17,8 +17,8 @@ class Optimizer:
     """The base of optimisers. A subclass writes `update(parameter, gradient, group)`.
 
     params: Tensors, or dicts {"params": Tensors, "lr": ..., ...} whose other entries replace the defaults for that group.
-    `param_groups` is the list of these dicts, complete; schedules change "lr" in it. Raises ValueError for parameters that are
-    none, that do not require a gradient, or that occur twice.
+    `param_groups` is the list of these dicts, defaults filled in; schedules change "lr" in it. Raises TypeError for a single
+    Tensor or dict; ValueError if there are no parameters, or one that is no leaf, does not require a gradient or occurs twice.
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]) -> None:
@@ -66,7 +66,10 @@ class Optimizer:
                 t.grad = None
 
     def step(self) -> None:
-        """Change every parameter that has a gradient, in place. A group whose rate is 0 stays as it is, momentum and all."""
+        """Change every parameter that has a gradient, in place. A group whose rate is 0 stays as it is, its velocities too.
+
+        Raises ValueError for a gradient of another shape or on another device than its parameter.
+        """
         for group in self.param_groups:
             if group["lr"] == 0:
                 continue
@@ -85,15 +88,15 @@ class Optimizer:
                         self.update(t, t.grad._array, group)
 
     def update(self, parameter: Tensor, gradient: Array, group: dict[str, Any]) -> None:
-        """Change one parameter; written by the subclass."""
+        """Change one parameter in place; written by the subclass."""
         raise NotImplementedError
 
     def _parameters(self) -> list[Tensor]:
         return [t for group in self.param_groups for t in group["params"]]
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all state as NumPy arrays: "3.velocity" belongs to the fourth parameter. The rates are not in it: they are
-        the schedule's, or the caller's."""
+        """Copies of all state as NumPy arrays: "3.velocity" belongs to the fourth parameter. Without the rates, which are the
+        schedule's, or the caller's."""
         return {
             f"{i}.{name}": np.array(backend.to_device(np.asarray(value) if isinstance(value, int) else value, "cpu"))
             for i, t in enumerate(self._parameters())
@@ -101,8 +104,8 @@ class Optimizer:
         }
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take over `state`, from an optimiser of the same parameters. Raises ValueError for state that does not fit; then nothing
-        is changed."""
+        """Take over `state`, from an optimiser of the same parameters. Raises ValueError if it does not fit; then nothing is
+        changed."""
         parameters = self._parameters()
         fresh: dict[Tensor, dict[str, Any]] = {}
         for key, array in state.items():
@@ -119,7 +122,7 @@ class Optimizer:
         self.state = fresh
 
     def zeros(self, parameter: Tensor, name: str) -> Array:
-        """The state array `name` of a parameter; zeros the first time, and on the parameter's device for ever."""
+        """The state array `name` of a parameter, made of zeros the first time. Raises ValueError if the parameter was moved since."""
         state = self.state.setdefault(parameter, {})
         if name not in state:
             xp = get_array_module(parameter._array)

@@ -10,7 +10,7 @@ from minidl.optim.optimizer import Optimizer
 
 
 class LambdaLR:
-    """Each group's rate is its initial one times a function of the epochs done; one function for all groups, or one for each."""
+    """Each group's rate is its initial one times a function of the number of epochs done; one for all groups, or one for each."""
 
     def __init__(self, optimizer: Optimizer, factors: Callable[[int], float] | Sequence[Callable[[int], float]]) -> None:
         self.optimizer = optimizer
@@ -58,7 +58,8 @@ class ReduceLROnPlateau:
     """Multiply the rates by `factor` when a figure has not improved for more than `patience` epochs.
 
     The paper's rule is "divide by 10 when the validation error rate stopped improving" (section 5). mode: "min" for an error,
-    "max" for an accuracy. An improvement is a change of at least `threshold`, relative to the best so far.
+    "max" for an accuracy. threshold: by how much, relative to the best so far, a figure must be better to count as an improvement.
+    min_lr: no rate becomes smaller. Raises ValueError for another mode, or a factor that is not between 0 and 1.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class ReduceLROnPlateau:
         self.bad_epochs = 0
 
     def step(self, figure: float) -> None:
-        """An epoch is over, and `figure` is what it came to."""
+        """An epoch is over, and `figure` is its error or accuracy."""
         figure = float(figure)
         if not isnan(figure) and (self.best is None or self._improved(figure, self.best)):
             self.best, self.bad_epochs = figure, 0

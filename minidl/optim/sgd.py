@@ -17,8 +17,8 @@ class SGD(Optimizer):
     rate="inside" (the paper):   v <- momentum v - weight_decay lr w - lr g;   w <- w + v
     rate="outside" (PyTorch):    v <- momentum v + weight_decay w + g;         w <- w - lr v
 
-    With a constant rate both make the same steps. When the rate is lowered, the paper's velocity keeps the old rate in it and
-    slows down over the next 1 / (1 - momentum) steps; PyTorch's changes at once.
+    With a constant rate both make the same steps. When the rate is lowered, the paper's velocity still has the old rate in it, and
+    slows down over the next 1 / (1 - momentum) steps; PyTorch's steps become smaller at once.
     """
 
     def __init__(
