@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half written: to a temporary name first, then renamed. Is there a place to write to at all?"""
+"""Writing files so that none is ever half written, to a temporary name first, then renamed; and whether a folder can be written to."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
-    """Raise OSError, which names the folder and the remedy, unless files can be made in `folder`, or it in the nearest one above.
+    """Raise OSError, which names the folder and the remedy, unless files can be made in `folder`; or, if that does not exist yet, in
+    the nearest folder above it.
 
-    Nothing is left behind. For programs that are told a place to write to: to say so before their work is done, not after it.
+    Nothing is left behind. It lets a program refuse a place to write to before its work is done, not after it.
     """
     nearest = Path(folder)
     try:

@@ -25,7 +25,7 @@ class ColourNoise:
     covariance: (C, C) of the colours of pixels on the scale of 0..255, such as ``colour_covariance(dataset)`` or
         ``packed.colour_covariance``; `images` are on that scale too, with or without their mean subtracted.
 
-    Raises ValueError for a covariance that is none, or of another number of channels than the images.
+    Raises ValueError for a covariance that is no symmetric matrix, or of another number of channels than the images.
     """
 
     covariance: ArrayLike

@@ -14,10 +14,10 @@ from minidl.data.transforms import Images, mirror
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """A `size` x `size` piece of each image at a place of its own, after a border of `padding` zeros is laid round.
+    """A `size` x `size` piece of each image, at a random place of its own; before, a border of `padding` zeros is added.
 
     AlexNet, section 4.1: ``RandomCrop(224)`` of 256 x 256. For CIFAR-10: ``RandomCrop(32, padding=4)``.
-    Zero is black, or the mean if that is subtracted before. `together`: so many images, one after the other, are cut at the
+    Zero is black, or the mean if that is subtracted before. `together`: this many images, one after the other, are cut at the
     same place, as the program of 2012 did with 32. Raises ValueError if the images are too small.
     """
 

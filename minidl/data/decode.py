@@ -23,7 +23,7 @@ def decode(path: Path, size: int | None = None) -> NDArray[np.uint8]:
     first frame counts. Raises UndecodableImage, also for images above Pillow's limit against decompression bombs
     (179 million pixels), and OSError if the file cannot be read at all.
     """
-    content = path.read_bytes()  # apart from decoding: a missing file or a failing disk is no damaged image
+    content = path.read_bytes()  # outside of the `try`: a missing file or a failing disk is no damaged image
     try:
         with Image.open(io.BytesIO(content)) as image:
             extent = None if size is None else _decode_smaller(image, size)
@@ -57,7 +57,7 @@ def _grey_to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _decode_smaller(image: Image.Image, size: int) -> tuple[float, float] | None:
-    """Have a large JPEG decoded at 1/2, 1/4 or 1/8, which takes less time; the width and height that it will have then.
+    """Have a large JPEG decoded at 1/2, 1/4 or 1/8, which takes less time. Returns the width and height that it will have then.
 
     With 2 * size pixels left to average over, the result is within about one grey level (root mean square) of that of the
     full image; with only 1 * size it is up to 4 off. The new sides are fractions, 258.5 where the file has 259: the last

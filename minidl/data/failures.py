@@ -27,9 +27,9 @@ class Failure:
 
 
 class Failures:
-    """The failures among `count` images, of which the share `maximum` is put up with, and one in any case unless it is 0.
+    """The failures among `count` images. The share `maximum` of them is tolerated, and at least one, unless `maximum` is 0.
 
-    Threads may share it. Each file is reported once a process, as a warning of Python's logger "minidl.data": on the screen, or
+    Threads may share it. Each file is reported once in a process, as a warning of Python's logger "minidl.data": on the screen, or
     wherever `logging` is told to.
     """
 
@@ -40,7 +40,7 @@ class Failures:
         self._lock = threading.Lock()
 
     def add(self, index: int, error: UndecodableImage) -> None:
-        """Take down that image `index` failed, and why."""
+        """Note that image `index` failed, and why."""
         with self._lock:
             if index in self._messages:
                 return
@@ -51,7 +51,7 @@ class Failures:
             logger.warning("passed over %s", message)
 
     def check(self) -> None:
-        """Raise ValueError if more images failed than the share put up with, or all of them."""
+        """Raise ValueError if more images failed than are tolerated, or all of them; at least one has failed."""
         failures = self.in_order()
         first = f"the first is image {failures[0].index}: {failures[0].message}"
         check_failures(len(failures), self.count, self.maximum, f"{first}; or `{PACK} --max-failures` leaves more of them out")
@@ -66,14 +66,15 @@ class Failures:
 
 
 def check_share(share: float) -> float:
-    """`share` itself. Raises ValueError unless it is a part of the data set."""
+    """`share` itself. Raises ValueError unless it lies between 0 and 1."""
     if not 0 <= share <= 1:
         raise ValueError(f"max_failures is {share}; expected a share of the data set between 0 and 1, such as 0.01")
     return share
 
 
 def check_failures(failed: int, count: int, maximum: float, remedy: str) -> None:
-    """Raise ValueError if `failed` of `count` images are all, or more than one and than the share `maximum`; `remedy` ends it."""
+    """Raise ValueError if all `count` images failed, or more than the share `maximum` of them and (unless it is 0) more than one.
+    The message ends with `remedy`."""
     if failed == count or failed > (max(1, maximum * count) if maximum else 0):
         raise ValueError(
             f"{failed} of {count} images cannot be decoded ({100 * failed / count:.2g} %; {100 * maximum:g} % may be); {remedy}"
@@ -85,7 +86,7 @@ def decodable_images(
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """(index, image) of every image of the data set, or of those at `indices`, that can be decoded.
 
-    failures: where the others are taken down. Raises ValueError if there are too many.
+    failures: where the others are noted. Raises ValueError if there are too many.
     """
     failures = Failures(len(dataset)) if failures is None else failures
     for index in range(len(dataset)) if indices is None else indices:

@@ -16,8 +16,8 @@ class ImageFiles:
 
     ``dataset[i]`` is (image, label): uint8 RGB (H, W, 3), whatever the file holds, see `minidl.data.decode`. With `size`
     every image is prepared as in section 2 of the AlexNet paper: the shorter side is scaled to `size` pixels (bilinear,
-    averaging where it shrinks) and the central `size` x `size` is cut out. Without it, images keep the sizes they
-    have, and a batch can only be made of equal ones. ``path(i)`` is the file of image i.
+    averaging where it shrinks) and the central `size` x `size` is cut out. Without it images keep the sizes that they
+    have, and only images of one size can be in a batch. ``path(i)`` is the file of image i.
 
     Raises FileNotFoundError if a file has vanished, UndecodableImage (a ValueError) if it cannot be decoded.
     """

@@ -94,7 +94,7 @@ def _meanings(classes: Sequence[str], numbers: Mapping[int, str] | None) -> dict
 
 
 def _split(lines: list[str], source: Path) -> tuple[list[str], list[str]]:
-    """Files and classes of lines "file class"; spaces in a file's name are its own."""
+    """The files and the classes of lines "file class"; a file's name may have spaces in it."""
     pairs = [line.rsplit(maxsplit=1) for line in lines]
     for number, pair in enumerate(pairs, 1):
         if len(pair) != 2:
@@ -110,7 +110,7 @@ def _no_line(source: Path, line: str) -> ValueError:
 
 
 def _check_each_once(files: Sequence[str], root: Path, source: Path) -> None:
-    """Raise ValueError if a file is listed twice, or an image below `root` is not listed: a list that was cut off looks like that."""
+    """Raise ValueError if a file is listed twice, or an image below `root` is not listed, as when the list was cut off."""
     counts = Counter(map(os.path.normpath, files))
     twice = [file for file, count in counts.items() if count > 1]
     if twice:

@@ -22,24 +22,24 @@ Arrays = tuple[Images, NDArray[np.int64]]
 class DataLoader:
     """Iterate over (images, labels): Tensors (N, H, W, C) and (N,) int64. Every iteration is one epoch.
 
-    batch_size: images a batch; the last one is shorter if they do not come out even, or left out with `drop_last`.
-    shuffle: a new order each epoch.
+    batch_size: images in a batch; the last batch is shorter if they do not come out even, or left out with `drop_last`.
+    shuffle: a new order in each epoch.
     transform: ``transform(images, rng)`` for a whole batch (N, H, W, C) of uint8, see `minidl.data.transforms`. `images` is an
         array of the device on which the batch will be: CuPy's for a GPU, so that only bytes have to move there.
-    seed: decides order and transforms, together with the epoch's number and the batch's; threads, timing and device do not.
+    seed: decides order and transforms, together with the numbers of epoch and batch; threads, timing and device do not matter.
     device: where the Tensors are made, such as "gpu"; by default minidl's default device when the iteration begins.
     prefetch: batches made ahead, each by a thread of its own: transformed for the CPU, only read for a GPU, which transforms a
-        batch when it is asked for. Decoding large photographs for a fast GPU, ask for one a processor core: each costs the
-        memory of a batch.
+        batch when it is asked for. To decode large photographs for a fast GPU, ask for one batch for each processor core; each
+        costs the memory of a batch.
     max_failures: the share of the data set that may be undecodable files. Each is named in a warning of Python's logger
         "minidl.data" and in `failures`. With `shuffle`, for training, the next image of the data set that can be decoded
-        takes its place, and batches stay whole; without, for testing, it is left out, and the batch is shorter: `kept`.
-        One is put up with in the smallest data set; give 0 to let the first one end the epoch, where every image counts.
+        takes its place, and batches stay whole; without, for testing, it is left out, and the batch is shorter: see `kept`.
+        One file is tolerated even in the smallest data set; with 0, for where every image counts, the first one is an error.
     dtype: what the images are converted to in the end, also "bfloat16" to compute with it; None leaves them as data set and
         transform give them, such as bytes, which take a quarter of the memory.
 
-    Errors of data set and transform are raised where the batch would have come. Raises ValueError for arguments that
-    leave no batch, for images of different shapes in a batch, and for more undecodable files than `max_failures`.
+    Errors of data set and transform are raised when the batch is asked for. Raises ValueError for arguments that leave no
+    batch, for images of different shapes in a batch, and for more undecodable files than `max_failures`.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class DataLoader:
 
     @property
     def kept(self) -> NDArray[np.int64]:
-        """The indices of the images without those in `failures`: after an epoch without `shuffle`, of those that it had."""
+        """The indices of the images that are not in `failures`: after an epoch without `shuffle`, of the images that it had."""
         return np.setdiff1d(np.arange(len(self.dataset)), [failure.index for failure in self.failures])
 
     def __len__(self) -> int:
-        """Batches an epoch; one of which no image can be decoded may be missing."""
+        """The number of batches in an epoch; one without a single decodable image will be missing."""
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole if self.drop_last or not rest else whole + 1
 
@@ -184,6 +184,6 @@ class DataLoader:
             return []
         images, labels = (to_device(array, device) for array in found)
         if device != "cpu":
-            with on_device(device):  # not in a thread: the GPU works on its own, and the kernels stay in one stream
+            with on_device(device):  # not in a thread: the GPU works by itself anyway, and so all kernels are in one stream
                 images = self._transformed(images, epoch, number)
         return [(wrap(images), wrap(labels))]  # nobody else has these: no copy

@@ -64,7 +64,7 @@ class Stored:
             raise self.damaged(directory, f"{path.stat().st_size} bytes instead of {self.bytes}")
 
     def check(self, directory: Path) -> None:
-        """The same for every byte of it."""
+        """Raise as `check_size` does, and ValueError unless every byte is as it was written."""
         self.check_size(directory)
         if sha256(directory / self.file) != self.sha256:
             raise self.damaged(directory, "its SHA-256 is not that of the manifest")
@@ -132,7 +132,7 @@ def write_json(path: Path, value: Plan | Manifest) -> None:
 
 
 def damages(directory: Path) -> Iterator[str]:
-    """Read every byte of a packed folder; what is missing or damaged, each with the name of the file and the remedy."""
+    """What is missing or damaged in a packed folder, of which every byte is read: for each file a sentence, with the remedy."""
     try:
         manifest = read_manifest(directory)
     except (OSError, ValueError) as error:

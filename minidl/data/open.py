@@ -20,9 +20,9 @@ def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
     """(training set, test set) of whatever is at `path`; photographs are brought to size x size.
 
     path: CIFAR-10 (binary version), MNIST, packed images, or photographs in folders; None: the images in the package. Without
-    folders train/ and val/, a fifth of each class is the test set, the same in every run. Where val/ has no class folders, as that
-    of ILSVRC, val.txt beside it names the classes of its images: see `validation_images`.
-    Raises FileNotFoundError if there is no such folder, or one of packed images that is not whole; and what the data sets raise.
+    folders train/ and val/, a fifth of each class is the test set, the same in every run. Where val/ has no class folders, as in
+    ILSVRC, val.txt beside it names the classes of its images: see `validation_images`.
+    Raises FileNotFoundError if there is no such folder, or if packing was not finished; and what the data sets raise.
     """
     if path is None:
         return EmbeddedCIFAR10(train=True), EmbeddedCIFAR10(train=False)
@@ -51,11 +51,11 @@ def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
 def validation_images(
     path: Path, classes: list[str], size: int | None = None, labels: Path | None = None, numbers: Path | None = None
 ) -> ImageFiles:
-    """The photographs in `path`/val, in folders of the classes or, as those of ILSVRC, flat.
+    """The photographs in `path`/val: in class folders or, as in ILSVRC, in val/ itself.
 
-    labels: the text file with the classes of flat ones, `path`/val.txt by default. numbers: the table for `read_numbers` if they
-    are numbers, by default map_clsloc.txt beside the text file. Raises FileNotFoundError if there is none, and what `ImageFolder`
-    and `ImageList` raise.
+    labels: the text file that then names their classes, by default `path`/val.txt. numbers: the table for `read_numbers` if it names
+    numbers, by default map_clsloc.txt beside it. Raises FileNotFoundError if there is no such text file, and what `ImageFolder` and
+    `ImageList` raise.
     """
     folder = path / "val"
     if labels is None:
@@ -74,7 +74,7 @@ def validation_images(
 
 
 def checked(train: Any, test: Any, path: Path | None) -> tuple[Any, Any]:
-    """The two sets from `path`, if they can be learnt from: the same classes, at least two, and images in both."""
+    """The two sets from `path` themselves. Raises ValueError unless they have the same classes, at least two, and images in both."""
     if list(train.classes) != list(test.classes):
         one = min(set(train.classes) ^ set(test.classes), default="their order")
         raise ValueError(

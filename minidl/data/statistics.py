@@ -25,10 +25,10 @@ PART = 32  # images that a thread goes through at a time
 
 @dataclass
 class Sums:
-    """What one pass over images has added up. shape: of the first of them; images: how many there were.
+    """What one pass over images has added up. shape: that of the first image, whose index is `first`; images: how many there were.
 
-    total: their sum, of this shape; 0 if it is not wanted. Of their colours: the number of pixels, the sum of each channel (C,)
-    and the sums of `colour_products` (C, C); likewise 0.
+    total: the sum of the images, of this shape. pixels, channels, products: the number of pixels, the sum of each channel (C,) and
+    the sum of all `colour_products` (C, C). What is not wanted stays 0.
     """
 
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ class Sums:
 
 
 def sums(dataset: Dataset, image: bool, colours: bool, bar: tqdm | None = None) -> Sums:
-    """Those of all images, in one pass. image, colours: what is wanted; `bar` counts the images.
+    """The sums over all images of `dataset`, in one pass. image, colours: which are wanted; `bar` counts the images.
 
     Raises ValueError if there are none, or if the image is wanted and they differ in shape.
     """
@@ -98,7 +98,7 @@ def sums(dataset: Dataset, image: bool, colours: bool, bar: tqdm | None = None) 
             whole = take()
     finally:  # also reached by Ctrl-C
         pool.shutdown(wait=False, cancel_futures=True)
-    assert whole is not None  # were there no image that can be decoded, `failures` had said so
+    assert whole is not None  # without a single decodable image `failures` has raised
     return whole
 
 
@@ -129,12 +129,12 @@ def mean_image(dataset: Dataset) -> NDArray[np.float32]:
 
 
 def mean_colour(dataset: Dataset) -> NDArray[np.float32]:
-    """The mean over all pixels of all images, a channel: (C,), in 0..255. Raises ValueError if there are none."""
+    """The mean of each channel over all pixels of all images: (C,), in 0..255. Raises ValueError if there are none."""
     return sums(dataset, image=False, colours=True).mean_colour
 
 
 def std_colour(dataset: Dataset) -> NDArray[np.float32]:
-    """The standard deviation (of all pixels about `mean_colour`), a channel: (C,), in 0..255. Errors as there."""
+    """The standard deviation of each channel over all pixels, about `mean_colour`: (C,), in 0..255. Errors as there."""
     return np.sqrt(np.diagonal(sums(dataset, image=False, colours=True).colour_covariance)).astype(np.float32)
 
 
@@ -152,7 +152,7 @@ def covariance(count: int, total: NDArray[np.int64], products: NDArray[np.int64]
 def colour_products(planes: NDArray[np.uint32]) -> NDArray[np.int64]:
     """The sums over all pixels of the products of each two channels: (C, C); planes: (C, pixels), values 0 to 255.
 
-    Each channel lies in one run of memory, which is several times as fast to sum as steps of 3.
+    Each channel lies in one run of memory, which is several times as fast to add up as every third number.
     """
     channels, pixels = planes.shape
     products = np.zeros((channels, channels), np.int64)

@@ -1,9 +1,9 @@
 """Changes to a batch of images on its way to the network: ``transform(images, rng) -> images``.
 
 images: (N, H, W, C), uint8 or float32, a NumPy or a CuPy array; never changed in place. The result is on the same device.
-rng decides what is random, so that a batch is the same whichever thread makes it. It draws on the host, a few numbers a batch:
-a seed means the same crops, flips and colours on every device. Keep images uint8 as long as possible (crop and mirror first): a
-quarter of the bytes.
+rng decides what is random, so that a batch is the same whichever thread makes it. It draws on the host, a few numbers for each
+batch: so a seed means the same crops, flips and colours on every device. Keep images uint8 as long as possible (crop and mirror
+first): they take a quarter of the bytes.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ class Compose:
 class Mirror:
     """Each image is flipped left to right with probability `p` (AlexNet, section 4.1: horizontal reflections).
 
-    `together`: so many images, one after the other, share one decision, as 32 did in the program of 2012.
+    `together`: this many images, one after the other, share one decision, as 32 did in the program of 2012.
     """
 
     p: float = 0.5
@@ -115,7 +115,7 @@ class SubtractMean:
     """
 
     mean: ArrayLike
-    _copies: dict[str, Array] = field(default_factory=dict, init=False, repr=False)  # of the mean, one a GPU
+    _copies: dict[str, Array] = field(default_factory=dict, init=False, repr=False)  # of the mean, by GPU
 
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
         with beside(images):
@@ -125,14 +125,14 @@ class SubtractMean:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Multiply by an image (H, W, C), a number a channel (C,) or one number; the result is float32.
+    """Multiply by an image (H, W, C), by a number for each channel (C,) or by one number; the result is float32.
 
     ``Scale(1 / 255)`` brings pixels to 0..1, ``Scale(1 / std_colour(dataset))`` to a deviation of 1 in each channel.
     Raises ValueError if the shapes do not fit.
     """
 
     factor: ArrayLike
-    _copies: dict[str, Array] = field(default_factory=dict, init=False, repr=False)  # of the factor, one a GPU
+    _copies: dict[str, Array] = field(default_factory=dict, init=False, repr=False)  # of the factor, by GPU
 
     def __call__(self, images: Images, rng: np.random.Generator) -> Images:
         with beside(images):
@@ -141,7 +141,7 @@ class Scale:
 
 
 def _for_each_pixel(values: ArrayLike, images: Images, copies: dict[str, Array]) -> Array:
-    """`values` as float32 on the device of `images`, to be broadcast over them. `copies` keeps what went to a GPU: it goes once."""
+    """`values` as float32 on the device of `images`, to be broadcast over them. `copies` keeps those of each GPU for the next batch."""
     array = np.asarray(values, np.float32)
     shape = images.shape[1:]
     if array.shape not in ((), shape[-1:], shape):
