@@ -65,7 +65,7 @@ def load_state(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dic
 
 
 def _storable(arrays: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> Mapping[str, np.ndarray]:
-    """`arrays`, if `_read` will take them again. What it refuses would be lost."""
+    """`arrays` themselves. Raises TypeError for what `_read` would refuse: it would be lost."""
     for name, array in arrays.items():
         if _is_foreign(array.dtype):
             raise TypeError(

@@ -39,7 +39,7 @@ OLDEST_DRIVER = {12: "525", 13: "580"}  # by CUDA's major version
 WHEEL = "cupy-cuda12x"  # so it works with every driver since 525, those for CUDA 13 included
 DRIVER_FILE = Path("/proc/driver/nvidia/version")
 SIZES = {"cpu": (1024, 4), "gpu": (4096, 128)}  # of the matrices, and images of the convolution
-SECONDS = 0.3  # that each of the two is timed
+SECONDS = 0.3  # for which each of the two is timed, at least
 PRECISIONS = ("float32", "TF32", "bfloat16")  # of products on a GPU
 
 
@@ -65,7 +65,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 @dataclass
 class Cuda:
-    """Who is made for which CUDA, as 12090 for 12.9; 0: not there. wheels: the CuPy packages that are installed."""
+    """What is made for which version of CUDA (12090 is 12.9; 0: not there). wheels: the CuPy packages that are installed."""
 
     wheels: list[str]
     driver: int
@@ -148,7 +148,7 @@ def _card(label: str, number: int, cupy: ModuleType) -> Finding:
 
 
 def advice(error: Exception, cuda: Cuda) -> str:
-    """What to do about an error of CuPy's (the texts are those of CuPy 13 and 14)."""
+    """What to do about an error of CuPy's; it is recognised by its text in CuPy 13 and 14."""
     text = f"{type(error).__name__}: {error}"
     wheel = next((name for name in cuda.wheels if name.startswith("cupy-cuda")), WHEEL)
     built_for, found = cuda.runtime // 1000, cuda.toolkit // 1000
@@ -218,8 +218,8 @@ def _toolkit_version(cupy: ModuleType) -> int:
 
 
 def _speed(label: str, device: str, precision: str = "float32") -> Finding:
-    """How fast `device` does a matrix product and the convolution of AlexNet's second layer. Raises ArithmeticError for wrong
-    results; two digits right is right, so that the factors may be rounded."""
+    """How fast `device` does a matrix product and the convolution of AlexNet's second layer. Raises ArithmeticError for results whose
+    first two digits are wrong; the others may be, because factors may be rounded."""
     try:
         dtype = as_dtype("bfloat16" if precision == "bfloat16" else "float32")
     except RuntimeError:
@@ -245,7 +245,7 @@ def _speed(label: str, device: str, precision: str = "float32") -> Finding:
 
 @contextmanager
 def _products(precision: str) -> Iterator[None]:
-    """Inside the block products of float32 are rounded to TF32, if that is the precision."""
+    """Inside the block the factors of float32 products are rounded to TF32 if `precision` says so, and not otherwise."""
     before = backend.get_float32_matmul_precision()
     backend.set_float32_matmul_precision("high" if precision == "TF32" else "highest")
     try:

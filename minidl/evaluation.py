@@ -1,6 +1,6 @@
 """What a trained network is worth, and what it sees: errors with one crop or ten, averages of networks, similar images.
 
-`training.py` measures a network while it learns; this takes one from the folder of its run (`run.py`).
+`training.py` measures a network while it learns; here it comes out of the folder of its run (`run.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import minidl.functional as F
 from minidl import data
 from minidl.autograd import no_grad
 from minidl.checkpoint import load_state, load_weights
-from minidl.data.failures import decodable_images
+from minidl.data.failures import MAX_FAILURES, decodable_images
 from minidl.data.image_files import ImageFiles
 from minidl.data.transforms import Transform
 from minidl.models import AlexNet
@@ -38,9 +38,10 @@ CROPS: dict[int, type[data.CenterCrop] | type[data.TenCrop]] = {1: data.CenterCr
 
 @dataclass(frozen=True)
 class Trained:
-    """The network of a run, in evaluation mode. data_folder: the folder of its images, None for those in the package.
+    """The network of a run, in evaluation mode. statistics: those of the images that it learnt from.
 
-    statistics: of the images that it learnt from. weights: the file that they were read from; moment: when in the run that was.
+    data_folder: the folder of these images, None for those in the package. weights: the file with its weights; moment: of which
+    moment of the run they are, in words.
     """
 
     model: AlexNet
@@ -68,10 +69,10 @@ class Trained:
             )
         return images
 
-    def loader(self, images: Any, crops: int = 1, max_failures: float = 0.01) -> data.DataLoader:
-        """`images` as the network is to see them: prepared as its training images were; the centre, or ten crops of each.
+    def loader(self, images: Any, crops: int = 1, max_failures: float = MAX_FAILURES) -> data.DataLoader:
+        """`images` as the network is to see them: prepared as its training images were; crops: 1, the centre, or 10 of each.
 
-        With ten, a batch (N,) of labels comes with 10 N images, see `data.TenCrop`.
+        With ten, a batch (N,) of labels comes with 10 N images, see `data.TenCrop`. Raises ValueError for another number.
         """
         if crops not in CROPS:
             raise ValueError(
@@ -126,7 +127,7 @@ def _from_checkpoint(path: Path) -> Trained:
     classes = _class_names(config, folder)
     recipe, model = _rebuilt(config, classes)
     try:
-        model.load_state_dict({name[6:]: array for name, array in arrays.items() if name.startswith("model.")})
+        model.load_state_dict({n.removeprefix("model."): array for n, array in arrays.items() if n.startswith("model.")})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     steps = f" and {description['batch']} steps" if description["batch"] else ""
@@ -157,7 +158,7 @@ def _data_of(config: dict[str, Any]) -> Path | None:
 
 
 def _class_names(config: dict[str, Any], folder: Path) -> list[str]:
-    """From the configuration, or from the description of the weights, which runs that do not keep them there have at the end."""
+    """From the configuration, or else from the description of the weights, which a run writes at its end."""
     if "classes" in config:
         if not isinstance(config["classes"], list):
             raise ValueError(f"{folder / 'config.json'}: damaged (classes must be a list of names, got {config['classes']!r})")

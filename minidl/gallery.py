@@ -15,15 +15,17 @@ from minidl.data import UndecodableImage
 from minidl.evaluation import features, most_similar
 from minidl.models import AlexNet
 
-SHARE = 1 / 20  # of the time, at most, goes into drawing
-SHOWN, GUESSED, SIMILAR = 40, 8, 6  # test images with a first guess, with five and with neighbours; so many neighbours
-SEARCHED = 2000  # training images among which neighbours are looked for: ImageNet's would take a third of an epoch
+SHARE = 1 / 20  # of the time goes into drawing, at most
+SHOWN = 40  # test images with their first guess
+GUESSED = 8  # of these, with their five best guesses, and with their neighbours
+SIMILAR = 6  # neighbours of each
+SEARCHED = 2000  # training images among which neighbours are looked for: all of ImageNet would take a third of an epoch
 
 
 class Gallery:
     """Pictures in `folder` of `model` and of what it says to some test images, always the same ones.
 
-    train: the training images; tests: the loader of the test images. towers: of the first layer.
+    train: the training images; tests: the loader of the test images. towers: how many the first layer has.
     """
 
     def __init__(self, folder: Path, model: AlexNet, train: Any, tests: data.DataLoader, towers: int, seed: int) -> None:
@@ -35,9 +37,9 @@ class Gallery:
         self.drawn, self.took = time.monotonic(), 5.0  # seconds, until it has been measured
 
     def draw(self, metrics: Sequence[Mapping[str, float]], probabilities: np.ndarray, at_once: bool) -> None:
-        """Draw them all, unless it is too early for `SHARE` and not asked for `at_once`.
+        """Draw them all. Unless `at_once`, nothing is drawn while that would take more than `SHARE` of the time.
 
-        metrics: a line an epoch. probabilities: (N, classes) of all test images that can be decoded.
+        metrics: a line for each epoch. probabilities: (N, classes), of all test images that can be decoded.
         """
         if time.monotonic() - self.drawn < self.took / SHARE and not at_once:
             return
@@ -55,7 +57,7 @@ class Gallery:
         self.took = time.monotonic() - self.drawn
 
     def _nearest(self, queries: Sequence[np.ndarray]) -> None:
-        """Beside some test images the training images whose fc7 activations are nearest (figure 4, right)."""
+        """Draw some test images, each beside the training images whose fc7 activations are nearest (figure 4, right)."""
         found, searched = self._features(self.train, self.searched)
         wanted, _ = self._features(self.test, self.shown[:GUESSED])
         neighbours, captions = [], []

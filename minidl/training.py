@@ -21,7 +21,7 @@ from minidl.tensor import Tensor
 
 @dataclass(frozen=True)
 class Figures:
-    """Means over the images of one pass: cross-entropy, share of right first guesses; and its speed."""
+    """The figures of one pass: the mean cross-entropy, the share of images whose first guess was right, and the speed."""
 
     loss: float
     accuracy: float
@@ -60,8 +60,8 @@ def train_epoch(
     """One pass over `batches` of (images, labels), one step of `optimizer` a batch. `bar` counts the images.
 
     totals: the sums to go on from, when a part of the pass was done earlier; kept up to date after every step.
-    Raises FloatingPointError, which names the layer that saw it first, when the loss becomes NaN or infinite; the weights do not
-    take it up. MemoryError if a step does not fit on the GPU, with the batch size that would.
+    Raises FloatingPointError, which names the layer where it began, when the loss becomes NaN or infinite; that step is not made.
+    Raises MemoryError if a step does not fit on the GPU, with the batch size that would.
     """
     model.train()
     totals = Totals() if totals is None else totals
@@ -85,11 +85,11 @@ def train_epoch(
 
 
 def _step(model: Module, x: Tensor, labels: Tensor, optimizer: Optimizer) -> tuple[float, int]:
-    """One step on one batch. Returns the mean loss, and how many first guesses were right; if the loss is not finite, no step is
-    made. A function of its own, so that nothing of the batch is alive when the next one comes."""
+    """One step on one batch. Returns the mean loss, and how many first guesses were right; if the loss is not finite, the weights stay
+    as they are. A function of its own, so that nothing of the batch is alive when the next one comes."""
     optimizer.zero_grad()
     logits = model(x)
-    # On the CPU `cross_entropy` would refuse NaN; on a GPU it lets it pass, for the loss to tell, because it would have to wait.
+    # For NaN `cross_entropy` would raise an error of its own on the CPU. On a GPU it does not look, to save the wait: the loss shows it.
     if logits.device == "cpu" and not _finite(logits):
         return math.nan, 0
     loss = F.cross_entropy(logits, labels)
@@ -113,7 +113,8 @@ def _finite(tensor: Tensor) -> bool:
 
 
 def first_not_finite(model: Module, x: Tensor) -> str:
-    """Where NaN or infinity comes from when `x` goes through `model`: the images, a parameter, or the first layer to give one."""
+    """Where NaN or infinity comes from when `x` goes through `model`, in words: the images, a parameter, or the first layer to give
+    one."""
     if not _finite(x):
         return "there is NaN or infinity among the images"
     for name, parameter in model.named_parameters():
@@ -134,7 +135,7 @@ def first_not_finite(model: Module, x: Tensor) -> str:
 def evaluate(model: Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Figures, np.ndarray]:
     """The figures of `model` in evaluation mode, and its probabilities: (N, classes) in the order of `batches`.
 
-    Raises FloatingPointError, which names the layer that saw it first, when NaN or infinity comes out.
+    Raises FloatingPointError, which names the layer where it began, when NaN or infinity comes out.
     """
     totals, clock, probabilities = Totals(), time.perf_counter(), []
     with evaluating(model):
