@@ -19,7 +19,7 @@ from minidl.nn import Module
 @dataclass(frozen=True)
 class Recipe:
     """A training recipe. Sizes are in pixels, milestones in epochs done. None in a bias field: as for the weights; in
-    conv1_milestones: as for the other layers. Raises ValueError for values that make no sense."""
+    conv1_milestones: as for the other layers. Raises ValueError for numbers that make no sense."""
 
     variant: str = "program"  # which AlexNet: see models/alexnet.py
     width: float = 1.0  # factor on its channels

@@ -56,7 +56,7 @@ if hasattr(os, "register_at_fork"):  # threads do not survive a fork: the child 
 
 
 class _Local(threading.local):
-    inside_pool = False
+    inside_pool = False  # True in a worker, which does all itself: were it to wait for others, they might all wait for each other
 
     def __init__(self) -> None:
         self.buffers: dict[str, np.ndarray] = {}

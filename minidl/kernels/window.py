@@ -1,4 +1,8 @@
-"""How a window slides over images of N, H, W, C: the geometry that convolution and pooling share."""
+"""How a window slides over images of N, H, W, C: the geometry that convolution and pooling share.
+
+Throughout the kernels a *place* is where the window stands, one for each pixel of the result (OH x OW of them); a *position* is one of
+the KH x KW pixels inside the window; a *tower* is a group of channels that sees no other.
+"""
 
 from __future__ import annotations
 
