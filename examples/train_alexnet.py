@@ -42,7 +42,7 @@ from minidl.gallery import Gallery
 from minidl.preparation import FILE as STATISTICS
 from minidl.preparation import before_epoch, load_statistics, loaders, statistics
 from minidl.program import main_or_exit
-from minidl.recipes import RECIPES, Recipe, optimiser, recipe_from, schedule, small
+from minidl.recipes import CHOICES, RECIPES, Recipe, optimiser, recipe_from, schedule, small
 from minidl.run import Run, check_unused, fit_or_exit
 
 HELP = {
@@ -73,13 +73,6 @@ HELP = {
 }
 FIXED = ["variant", "width", "image_size", "stored_size", "batch_size", "mean", "divide"]  # what a checkpoint stands on
 FOR_TRAINING = ["recipe", "seed", "out", "resume", "precision", "save_every"]  # and the fields of the recipe
-CHOICES = {
-    "variant": list(models.VARIANTS),
-    "rate": ["inside", "outside"],
-    "mean": ["image", "colour"],
-    "divide": ["none", "deviation"],
-    "colour_noise": ["none", "eigenvalue", "deviation"],
-}
 
 
 def arguments() -> argparse.Namespace:

@@ -13,13 +13,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from minidl import optim
+from minidl.models.alexnet import VARIANTS
 from minidl.nn import Module
+
+CHOICES = {
+    "variant": tuple(VARIANTS),
+    "rate": ("inside", "outside"),
+    "mean": ("image", "colour"),
+    "divide": ("none", "deviation"),
+    "colour_noise": ("none", "eigenvalue", "deviation"),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A training recipe. Sizes are in pixels, milestones in epochs done. None in a bias field: as for the weights; in
-    conv1_milestones: as for the other layers. Raises ValueError for numbers that make no sense."""
+    conv1_milestones: as for the other layers. Raises ValueError for values that make no sense."""
 
     variant: str = "program"  # which AlexNet: see models/alexnet.py
     width: float = 1.0  # factor on its channels
@@ -46,6 +55,9 @@ class Recipe:
     images_per_crop: int = 1  # this many images of a batch, one after the other, share one crop and one mirroring
 
     def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
         for name in ("epochs", "batch_size", "images_per_crop", "stored_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

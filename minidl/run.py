@@ -1,4 +1,4 @@
-"""A training run in a folder, that can be stopped at any step and goes on as if it had never been.
+"""A training run in a folder, that can be stopped at any step and goes on as if it had never been stopped.
 
 A checkpoint holds everything that decides the future: weights, the optimiser's state, the schedule, the position in the data and the
 sums of the running epoch. Random numbers need no saving: those of a step are drawn from the seed, the epoch and the number of the

@@ -149,8 +149,8 @@ def on_a_gpu(photographs, tmp_path, monkeypatch):
     seen = {True: set(), False: set()}
     forward = nn.Conv2d.forward
 
-    def noted(layer, x):
-        y = forward(layer, x)
+    def noted(layer, *arguments):
+        y = forward(layer, *arguments)
         seen[layer.training].add((y.dtype.name, minidl.get_float32_matmul_precision()))
         return y
 

@@ -16,7 +16,9 @@ from minidl.data.manifest import Stored, read_manifest
 
 
 class PackedImages:
-    """The data set in a packed folder: ``packed[i]`` and ``packed.batch(indices)`` are uint8 (size, size, 3), copied.
+    """The data set in a packed folder: ``packed[i]`` is (image, label), ``packed.batch(indices)`` (images, labels).
+
+    An image is a copy, uint8 (size, size, 3).
 
     directory: the folder that `minidl.data.pack` wrote; one of the two if the source had train/ and val/. The operating
     system reads what is asked for from disk and keeps as much of it as there is memory to spare.

@@ -64,7 +64,7 @@ def faster_way(xp: ModuleType, dtype: np.dtype, images: Shape, weight: Shape, wi
     for way in (winograd, implicit_gemm):
         if way.pays(xp, dtype, images, weight, window, groups):
             return way
-    if shapes := folding.folded(images, weight, window, groups):
+    if shapes := folding.folded_shapes(images, weight, window, groups):
         return folding if faster_way(xp, dtype, *shapes, Window((shapes[1][0], shapes[1][1])), 1) else None
     return None
 

@@ -24,7 +24,7 @@ def relu(x: Array) -> Array:
 
 
 def relu_backward(y: Array, gradient: Array) -> Array:
-    """`gradient` where the output `y` is positive, else 0."""
+    """`gradient` where the output `y` is positive, else 0 (with NumPy, 0 times it: of an infinite gradient NaN)."""
     xp = get_array_module(y)
     dx = xp.empty(y.shape, gradient.dtype)
     if cuda.ready("elementwise", y, gradient):

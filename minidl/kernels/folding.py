@@ -15,7 +15,7 @@ from minidl.kernels.window import Window
 Shape = tuple[int, ...]
 
 
-def folded(images: Shape, weight: Shape, window: Window, groups: int) -> tuple[Shape, Shape] | None:
+def folded_shapes(images: Shape, weight: Shape, window: Window, groups: int) -> tuple[Shape, Shape] | None:
     """The shapes (N, H, W, C) and (K, K, C, O) after folding, or None for a convolution that cannot be folded."""
     s, (kh, kw) = window.stride[0], window.kernel
     if groups > 1 or s == 1 or kh != kw or window.stride != (s, s) or window.dilation != (1, 1):

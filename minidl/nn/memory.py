@@ -25,8 +25,9 @@ from minidl.tensor import Tensor, ones_like
 
 MIB, GIB = 2**20, 2**30
 USABLE = 0.6
-"""Of a GPU's memory: the next batch is already there, and the blocks of CuPy's pool do not fit together without gaps. With AlexNet the
-pool of CuPy 14.2 takes 1.2 (128 images) to 1.6 (1024) times what is in use at the fullest moment."""
+"""The share of a GPU's memory that a step may be planned to use. The next batch is already there, and the blocks of CuPy's pool do not
+fit together without gaps: with AlexNet the pool of CuPy 14.2 takes 1.2 (128 images) to 1.6 (1024) times what is in use at the fullest
+moment."""
 
 
 @dataclass
@@ -109,7 +110,7 @@ def step_memory(model: Module, input_shape: tuple[int, ...], dtype: Any = np.flo
 
 
 def _workspace(weights: list[tuple[int, ...]], device: str) -> int:
-    """Of convolutions with these weights (KH, KW, C, O), and the pieces of pooling and normalisation, for each worker: buffers stay."""
+    """The bytes in which all workers compute convolutions with these weights (KH, KW, C, O), pooling and normalisation: buffers stay."""
     if not weights:
         return 0
     patches = 2 * convolution.GRADIENT_CHUNK_BYTES  # and as much again for what they are multiplied into

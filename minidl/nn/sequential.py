@@ -8,14 +8,17 @@ from typing import Any
 from minidl.nn.layers import Conv2d, Linear, ReLU
 from minidl.nn.module import Module
 
+FORWARD: dict[type[Module], Any] = {kind: kind.forward for kind in (Conv2d, Linear, ReLU)}
+
 
 def _in_one_pass(layer: Module, following: Module | None) -> bool:
-    """Not where somebody watches what each of them computes (`module.observed`), or has changed it."""
-    return (
-        type(following) is ReLU
-        and type(layer) in (Conv2d, Linear)
-        and not ("forward" in vars(layer) or "forward" in vars(following))
-    )
+    """Whether a ReLU follows that can be computed in the pass of `layer`. Not if either has another `forward` than its class has here,
+    as layers have that are watched (`module.observed`)."""
+    return type(layer) in (Conv2d, Linear) and type(following) is ReLU and _as_here(layer) and _as_here(following)
+
+
+def _as_here(layer: Module) -> bool:
+    return getattr(layer.forward, "__func__", None) is FORWARD[type(layer)]
 
 
 class Sequential(Module):

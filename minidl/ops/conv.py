@@ -31,7 +31,7 @@ def conv2d(
     groups: int = 1,
     relu: bool = False,
 ) -> Tensor:
-    """Two-dimensional convolution (cross-correlation, as everywhere in the field) by im2col and a matrix product.
+    """Two-dimensional convolution (cross-correlation, as everywhere in the field); `kernels/convolution.py` says how it is computed.
 
     x: (N, H, W, C_in). weight: (KH, KW, C_in / groups, C_out). bias: (C_out,) or None.
     stride, dilation: an int or (vertical, horizontal). padding: zeros added, an int, (vertical, horizontal) or

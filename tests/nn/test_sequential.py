@@ -123,7 +123,7 @@ def test_where_layers_are_watched_each_computes_by_itself():
     assert_array_equal(watched.numpy(), model(x).numpy())
 
 
-def test_layers_that_are_not_quite_these_are_called_one_by_one():
+def test_layers_that_are_not_quite_these_are_called_one_by_one(monkeypatch):
     class Doubled(nn.Linear):
         def forward(self, x):
             return 2 * super().forward(x)
@@ -135,5 +135,7 @@ def test_layers_that_are_not_quite_these_are_called_one_by_one():
     x, plain = images(4, 2), nn.Linear(2, 3)
     for layers in ((Doubled(2, 3), nn.ReLU()), (plain, Leaky()), (nn.BatchNorm(2), nn.ReLU())):
         assert_array_equal(nn.Sequential(*layers)(x).numpy(), layers[1](layers[0](x)).numpy())
+    monkeypatch.setattr(nn.Linear, "forward", lambda layer, x: -x)
+    assert_array_equal(nn.Sequential(plain, nn.ReLU())(x).numpy(), F.relu(-x).numpy())
     plain.forward = lambda x: x
     assert_array_equal(nn.Sequential(plain, nn.ReLU())(x).numpy(), F.relu(x).numpy())
