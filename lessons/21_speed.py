@@ -427,10 +427,10 @@ print(on_gpu())
 # There are your `pieces` as `_pieces`, your buffers as `scratch`, your
 # `in_pool` as `share`. It differs from yours: the pool is made once and stays;
 # each worker takes a run of neighbouring pieces; and some layers go another
-# way, which needs fewer multiplications (`winograd`). Your kernel is
-# `add_bias` in `minidl/kernels/elementwise.cu`, for fully connected layers;
-# there a thread takes four elements, 16 bytes: the most that one instruction
-# can move. A convolution's own kernel, in `implicit_gemm.cu`, ends with the same.
+# way, which needs fewer multiplications (`winograd`). Your kernel is `finish`
+# in `minidl/kernels/elementwise.cu`, behind products of matrices; there a
+# thread takes four elements, 16 bytes: the most that one instruction can move.
+# A convolution's own kernel, in `implicit_gemm.cu`, ends with the same.
 #
 # **The next lesson** is a real run: hours long, if you like, with a rate that
 # falls, and a checkpoint from which it goes on when somebody pulls the plug.

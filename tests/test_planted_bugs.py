@@ -25,6 +25,7 @@ from minidl.kernels.window import Window
 from minidl.ops import activation, conv, loss, normalization
 from minidl.ops import pooling as pooling_operations
 from minidl.ops.bias import BiasGradient
+from minidl.ops.linear import Linear
 from minidl.tensor import ones_like, wrap
 
 # The checks of the suite
@@ -447,8 +448,8 @@ def last_one_wins(self, x):
 
 
 def not_transposed(self, gradient):
-    a, b = self.inputs
-    return MatMul()(gradient, b), MatMul()(a.T, gradient)
+    x, weight, bias = self.inputs
+    return MatMul()(gradient, weight), MatMul()(x.T, gradient), BiasGradient(bias.dtype)(gradient)
 
 
 bug("a tensor used twice by an operation: the second gradient replaces the first", (Function, "input_gradients"), overwrites,
@@ -461,7 +462,7 @@ bug("broadcasting: the gradient not summed", (SumTo, "forward"), lambda real: la
     gradients("where", "broadcast"), error=RuntimeError)  # the engine looks at the shapes  # fmt: skip
 bug("bias: the gradient averaged and not summed", (BiasGradient, "forward"),
     lambda real: lambda self, x: real(self, x) / (x.size / x.shape[-1]), gradients("linear", "a batch"))  # fmt: skip
-bug("matrix product: the matrix not transposed in the gradient", (MatMul, "backward"), lambda real: not_transposed,
+bug("linear: the matrix not transposed in the gradient", (Linear, "backward"), lambda real: not_transposed,
     gradients("linear", "a square weight"))  # fmt: skip
 bug("division: the sign of the denominator's gradient", (Divide, "backward"),
     lambda real: lambda self, gradient: tuple(

@@ -141,7 +141,7 @@ def layers_of(own: Mapping[str, Callable[..., Any]]) -> SimpleNamespace:
     dropout = own.get("dropout", lambda x, p, training: F.dropout(x, p, training, inverted=False))
 
     class Conv2d(nn.Conv2d):
-        def forward(self, x):  # type: ignore[override]  # ReLU is a layer of its own
+        def forward(self, x):
             return conv2d(x, self.weight, self.bias, stride=self.stride, padding=self.padding, groups=self.groups)
 
     class MaxPool2d(nn.MaxPool2d):

@@ -16,7 +16,7 @@ from types import ModuleType
 import numpy as np
 
 from minidl.backend import Array, get_array_module
-from minidl.dtypes import computed_in, is_bfloat16, rounded
+from minidl.dtypes import is_bfloat16, rounded
 from minidl.kernels import cuda, elementwise, folding, implicit_gemm, parallel, winograd
 from minidl.kernels.im2col import col2im, gather, im2col
 from minidl.kernels.matmul import matmul
@@ -94,7 +94,9 @@ def conv2d(x: Array, weight: Array, bias: Array | None, window: Window, groups: 
             elementwise.finish(target, bias, relu)
 
     parallel.for_each(multiply, _pieces(x, weight.shape, rows, columns, parallel.CHUNK_BYTES), xp)
-    return y if xp is np else _finished(y, bias, relu)
+    if xp is not np:  # one kernel for all pieces
+        elementwise.finish(y, bias, relu)
+    return y
 
 
 def weight_gradient(x: Array, dy: Array, window: Window, groups: int) -> Array:
@@ -159,13 +161,6 @@ def input_gradient(dy: Array, weight: Array, window: Window, groups: int, height
     patch_bytes = dy.shape[1] * dy.shape[2] * weight[..., 0].nbytes
     parallel.for_each(scatter, parallel.slices(len(dy), patch_bytes, xp), xp)
     return dx
-
-
-def _finished(y: Array, bias: Array | None, relu: bool) -> Array:
-    """With bias and ReLU, where asked for, in one kernel for all pieces."""
-    if bias is not None:
-        return elementwise.add_bias(y, bias.astype(computed_in(y.dtype), copy=False), relu)
-    return elementwise.relu(y) if relu else y
 
 
 def _way(a: Array, b: Array, images: Shape, weight: Shape, window: Window, groups: int) -> ModuleType | None:

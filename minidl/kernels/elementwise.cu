@@ -2,7 +2,7 @@
 // an array.
 #include "kernel.cuh"
 
-extern "C" __global__ void relu(const Real* __restrict__ x, Real* __restrict__ y, const long long size) {
+extern "C" __global__ void relu(const Real* x, Real* y, const long long size) {  // the two may be one array
     for_each_element(size, [&](long long i) {
         Channels<Number> value = load(x + i);
         for (int e = 0; e < WIDTH; ++e) value.of[e] = above_zero(value.of[e]);
@@ -21,18 +21,18 @@ extern "C" __global__ void relu_backward(
     });
 }
 
-// To every pixel the same bias; then, if so wanted, ReLU.
-extern "C" __global__ void add_bias(
-    const Real* __restrict__ x, const Number* __restrict__ bias, Real* __restrict__ y, const long long rows, const long long columns,
-    const long long channels, const long long relu) {
+// The end of a layer, in place: to every pixel the same bias; then, if so wanted, ReLU.
+extern "C" __global__ void finish(
+    Real* __restrict__ y, const Number* __restrict__ bias, const long long rows, const long long columns, const long long channels,
+    const long long relu) {
     for_each_pixel(rows, columns, channels, [&](long long row, int column, int channel) {
-        const long long start = (row * columns + column) * channels;
+        Real* const pixel = y + (row * columns + column) * channels + channel;
         const Channels<Number> more = load(bias + channel);
-        Channels<Number> value = load(x + start + channel);
+        Channels<Number> value = load(pixel);
         for (int e = 0; e < WIDTH; ++e) {
             value.of[e] += more.of[e];
             if (relu) value.of[e] = above_zero(value.of[e]);
         }
-        store(y + start + channel, value);
+        store(pixel, value);
     });
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from minidl.backend import Array, get_array_module
 from minidl.dtypes import computed_in, is_bfloat16, rounded
 from minidl.kernels import cuda, parallel
@@ -37,27 +35,37 @@ def relu_backward(y: Array, gradient: Array) -> Array:
     return dx
 
 
-def add_bias(x: Array, bias: Array, then_relu: bool = False) -> Array:
-    """x: (..., C), bias: (C,). Returns their sum; that of bfloat16 and a bias with all digits of float32 is bfloat16."""
-    if is_bfloat16(x.dtype) or is_bfloat16(bias.dtype):
-        bias = bias.astype(computed_in(x.dtype), copy=False)
-    if cuda.ready("elementwise", x) and bias.dtype == computed_in(x.dtype):
-        y = get_array_module(x).empty(x.shape, x.dtype)
-        over = cuda.pixels(x.shape)
-        cuda.launch("elementwise", "add_bias", [*cuda.contiguous(x, bias), y], [*over, int(then_relu)], over)
-        return y
-    if is_bfloat16(x.dtype):
-        return rounded(add_bias, x, bias, then_relu)
-    y = x + bias
-    return relu(y) if then_relu else y
+def finish(y: Array, bias: Array | None, then_relu: bool) -> None:
+    """The end of a layer: y <- y + bias, then max(y, 0), in place and each only where asked for.
 
+    y: (..., C), contiguous; bias: (C,) or None, of any type. bfloat16 is computed in float32 and rounded once.
+    """
+    if not y.size or (bias is None and not then_relu):
+        return
+    xp, wide = get_array_module(y), computed_in(y.dtype)
+    bias = bias if bias is None else bias.astype(wide, copy=False)
+    if cuda.ready("elementwise", y):
+        if bias is None:
+            cuda.launch("elementwise", "relu", 2 * [y.reshape(-1)], [y.size], (y.size,))
+        else:
+            over = cuda.pixels(y.shape)
+            cuda.launch("elementwise", "finish", [y, *cuda.contiguous(bias)], [*over, int(then_relu)], over)
+        return
+    if is_bfloat16(y.dtype):
+        sums = y.astype(wide)
+        finish(sums, bias, then_relu)
+        y[...] = sums.astype(y.dtype)
+        return
+    rows = y.reshape(-1, y.shape[-1])
 
-def finish(y: np.ndarray, bias: np.ndarray | None, then_relu: bool) -> None:
-    """Add the bias and take max(y, 0), in place and where asked for, while a piece of a layer's output is in the cache."""
-    if bias is not None:
-        y += bias
-    if then_relu:
-        np.maximum(y, 0, out=y)
+    def work(piece: slice) -> None:
+        part = rows[piece]
+        if bias is not None:
+            part += bias
+        if then_relu:
+            xp.maximum(part, 0, out=part)
+
+    parallel.for_each(work, parallel.some_slices(y, len(rows), xp), xp)
 
 
 def _flat(*arrays: Array) -> list[Array]:

@@ -38,7 +38,7 @@ def sum_to_last_axis(x: Array, dtype: np.dtype) -> Array:
 
 
 def relu_backward_and_sum(y: Array, gradient: Array, dtype: np.dtype) -> tuple[Array, Array]:
-    """`relu_backward(y, gradient)`, (..., C), and `sum_to_last_axis` of it, digit for digit, in one pass."""
+    """`relu_backward(y, gradient)`, (..., C), and the same sum of it that `sum_to_last_axis` gives, bit for bit, in one pass."""
     xp, c = get_array_module(y), y.shape[-1]
     by_kernel = cuda.ready("sums", y, gradient)
     if not y.size or y.dtype != gradient.dtype or (is_bfloat16(y.dtype) and not by_kernel):
@@ -62,6 +62,8 @@ def relu_backward_and_sum(y: Array, gradient: Array, dtype: np.dtype) -> tuple[A
 
 def _sum_of_rows(rows: Array, dtype: np.dtype) -> Array:
     """rows: (N, C), N at least 1. Returns (C,), by sums of strips, and of the sums of strips, until there is one row."""
+    if len(rows) == 1:
+        return rows[0].astype(dtype)  # a copy: gradients may be views that say one number many times
     by_kernel = cuda.ready("sums", rows)
     while len(rows) > 1:
         rows = _strips_by_kernel("sum_strips", *cuda.contiguous(rows)) if by_kernel else _strips(rows)

@@ -69,7 +69,7 @@ def _ready(*arrays: Array) -> bool:
 def _launch(kernel: str, arrays: list[Array], *constants: float) -> None:
     """Run a kernel of update.cu on what it changes, which is contiguous, and the gradient, which need not be."""
     size = arrays[0].size
-    flat = [a.reshape(-1) for a in arrays]
+    flat = [a.reshape(-1) for a in cuda.contiguous(*arrays)]
     cuda.launch("update", kernel, flat, [size, *(float(c) for c in constants)], (size,))
 
 

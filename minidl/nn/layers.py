@@ -56,8 +56,12 @@ class Conv2d(Module):
         self.bias = Parameter(_zeros(out_channels)) if bias else None
         init.default_(self.weight, self.bias)
 
-    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups, relu)
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def then_relu(self, x: Tensor) -> Tensor:
+        """max(., 0) of what `forward` returns, in the same pass: for `Sequential`."""
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups, relu=True)
 
     def multiply_accumulates(self, output_shape: tuple[int, ...]) -> int:
         return prod(output_shape[:-1]) * self.weight.size
@@ -79,8 +83,12 @@ class Linear(Module):
         self.bias = Parameter(_zeros(out_features)) if bias else None
         init.default_(self.weight, self.bias)
 
-    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
-        return F.linear(x, self.weight, self.bias, relu)
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def then_relu(self, x: Tensor) -> Tensor:
+        """max(., 0) of what `forward` returns, in the same pass: for `Sequential`."""
+        return F.linear(x, self.weight, self.bias, relu=True)
 
     def multiply_accumulates(self, output_shape: tuple[int, ...]) -> int:
         return prod(output_shape[:-1]) * self.weight.size

@@ -11,7 +11,7 @@ from minidl.nn.module import Module
 FORWARD: dict[type[Module], Any] = {kind: kind.forward for kind in (Conv2d, Linear, ReLU)}
 
 
-def _in_one_pass(layer: Module, following: Module | None) -> bool:
+def _in_one_pass(layer: Module, following: Module) -> bool:
     """Whether a ReLU follows that can be computed in the pass of `layer`. Not if either has another `forward` than its class has here,
     as layers have that are watched (`module.observed`)."""
     return type(layer) in (Conv2d, Linear) and type(following) is ReLU and _as_here(layer) and _as_here(following)
@@ -46,15 +46,14 @@ class Sequential(Module):
         yield from super().named_children()  # what a subclass has besides
 
     def forward(self, x: Any) -> Any:
-        layers = iter(self.layers.values())
-        layer = next(layers, None)
-        while layer is not None:
-            following = next(layers, None)
-            if _in_one_pass(layer, following):
-                x, following = layer(x, relu=True), next(layers, None)
+        layers = list(self.layers.values())
+        while layers:
+            layer = layers.pop(0)
+            if isinstance(layer, (Conv2d, Linear)) and layers and _in_one_pass(layer, layers[0]):
+                layers.pop(0)
+                x = layer.then_relu(x)
             else:
                 x = layer(x)
-            layer = following
         return x
 
     def __len__(self) -> int:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from minidl.autograd import is_grad_enabled
+from minidl.backend import Array
 from minidl.core.shape import broadcast_to
 from minidl.function import Function
-from minidl.kernels.elementwise import add_bias
 from minidl.kernels.sums import relu_backward_and_sum, sum_to_last_axis
 from minidl.ops.activation import relu_backward
 from minidl.tensor import Tensor
@@ -29,22 +29,24 @@ class EndsInBias(Function):
         """The gradient of what comes before bias and ReLU, and that of the bias, if there is one; None if it asks for none."""
         asking = [b for b in biases if b.requires_grad]
         if self.relu and asking and not is_grad_enabled():
-            return tuple(gradient._wrap(a) for a in relu_backward_and_sum(self.output_array, gradient._array, asking[0].dtype))
+            both = BothBackward(self.output_array, asking[0].dtype)
+            return both(gradient), gradient._wrap(both.sum)
         if self.relu:
             gradient = relu_backward(self, gradient)
         return gradient, *(BiasGradient(b.dtype)(gradient) if b.requires_grad else None for b in biases)
 
 
-class AddBias(EndsInBias):
-    """(..., C), (C,) -> (..., C)."""
+class BothBackward(Function):
+    """ReLU's gradient, and its sum, which is the bias's: in one pass, and never recorded."""
 
-    keeps_inputs = False
+    sum: Array
 
-    def forward(self, x, bias):
-        return add_bias(x, bias, self.relu)
+    def __init__(self, output: Array, dtype: np.dtype) -> None:
+        self.output_array, self.dtype = output, dtype
 
-    def backward(self, gradient):
-        return self.back_through_the_end(gradient, self.inputs[1:])
+    def forward(self, gradient):
+        dx, self.sum = relu_backward_and_sum(self.output_array, gradient, self.dtype)
+        return dx
 
 
 class BiasGradient(Function):

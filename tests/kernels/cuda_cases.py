@@ -155,14 +155,28 @@ def check_relu(device, case):
     equal(device, elementwise.relu_backward, [x, gradient])
 
 
-ADD_BIAS = st.tuples(st.integers(0, 30), st.one_of(st.integers(1, 40), eights), reals, seeds, st.booleans(), st.booleans())
+FINISH = st.tuples(
+    st.integers(0, 30),
+    st.one_of(st.integers(1, 40), eights),
+    reals,
+    seeds,
+    st.sampled_from(["none", "own", "wide"]),
+    st.booleans(),
+)
 
 
-def check_add_bias(device, case):
+def check_finish(device, case):
     """Also of bfloat16 and a bias of float32."""
-    rows, c, dtype, seed, wide, relu = case
-    x, bias = normal(seed, (rows, 2, c), (c,), dtype=dtype)
-    equal(device, elementwise.add_bias, [x, bias.astype(computed_in(bias.dtype)) if wide else bias], relu)
+    rows, c, dtype, seed, kind, relu = case
+    y, bias = normal(seed, (rows, 2, c), (c,), dtype=dtype)
+    y[y > 2] = np.nan
+
+    def finished(y, *bias):
+        y = y.copy()
+        elementwise.finish(y, *(bias or [None]), relu)
+        return y
+
+    equal(device, finished, [y, *{"none": [], "own": [bias], "wide": [bias.astype(computed_in(bias.dtype))]}[kind]])
 
 
 UPDATE = st.tuples(sizes, dtypes, seeds, st.sampled_from([0.0, 0.1]))
@@ -209,6 +223,7 @@ def check_relu_backward_and_sum(device, case):
     rows, c, dtype, seed, strip = case
     y, gradient = normal(seed, (rows, c), (rows, c), dtype=dtype)
     y[y < 0.2] = 0
+    y[y > 2] = np.nan  # which is not positive
     there = [to_device(a, device) for a in (y, gradient)]
     with strips_of(strip):
         dx, total = sums.relu_backward_and_sum(*there, computed_in(y.dtype))
@@ -259,7 +274,7 @@ def check_dropout(device, case):
 
 CHECKS = [
     (check_max_pool, POOLING), (check_max_pool_backward, POOLING), (check_sum_pool, POOLING), (check_im2col, IM2COL),
-    (check_col2im, IM2COL), (check_convolution, CONVOLUTION), (check_lrn, LRN), (check_relu, FLAT), (check_add_bias, ADD_BIAS),
+    (check_col2im, IM2COL), (check_convolution, CONVOLUTION), (check_lrn, LRN), (check_relu, FLAT), (check_finish, FINISH),
     (check_relu_backward_and_sum, SUMS), (check_update, UPDATE), (check_dropout, DROPOUT), (check_sums, SUMS),
     (check_cross_entropy, CROSS_ENTROPY),
 ]  # fmt: skip

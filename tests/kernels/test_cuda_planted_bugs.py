@@ -75,10 +75,10 @@ BUGS = {  # file, check: what is replaced in the source, by what
         ("store(dx + at, passed)", "store(dx, passed)"),
         ("found[i]);", "found[0]);"),
     ],
-    ("elementwise", "check_add_bias"): [
+    ("elementwise", "check_finish"): [
         ("load(bias + channel)", "load(bias)"),
         ("+= more.of[e]", "+= more.of[0]"),
-        ("load(x + start + channel)", "load(x + channel)"),
+        ("y + (row * columns + column) * channels", "y + column * channels"),
         ("if (relu) value", "if (relu && e) value"),
     ],
     ("update", "check_update"): [

@@ -43,8 +43,10 @@ def test_the_first_layer_of_alexnet(side, outputs, padding):
     x, weight, dy = normal(0, (4, side, side, 3), (11, 11, 3, outputs), (4, 55, 55, outputs), dtype=np.float32)
     exact = [a.astype(np.float64) for a in (x, weight, dy)]
     assert way(x, weight, window) is folding and way(*exact[:2], window) is None
-    y, dw = convolution.conv2d(x, weight, None, window, 1), convolution.weight_gradient(x, dy, window, 1)
-    expected = convolution.conv2d(*exact[:2], None, window, 1)
+    bias = np.full(outputs, -2, np.float32)
+    y, dw = convolution.conv2d(x, weight, bias, window, 1, relu=True), convolution.weight_gradient(x, dy, window, 1)
+    expected = convolution.conv2d(*exact[:2], bias, window, 1, relu=True)
+    assert (expected == 0).any() and (expected > 0).any()
     expected_dw = convolution.weight_gradient(exact[0], exact[2], window, 1)
     for result, right in ((y, expected), (dw, expected_dw)):
         assert result.dtype == np.float32 and 3e-7 < np.linalg.norm(result - right) / np.linalg.norm(right) < 1e-5

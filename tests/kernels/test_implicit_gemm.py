@@ -57,7 +57,7 @@ def check(device, case, seed, order, card):
     with np.errstate(invalid="ignore"), standin_cupy.order(*order), pytest.MonkeyPatch.context() as patch:
         patch.setattr(implicit_gemm, "_card", lambda xp, device: card)
         there = [to_device(a.astype(dtype), device) for a in (x, weight, bias, dy)]
-        for with_bias, relu in ((False, False), (True, False), (True, True)):
+        for with_bias, relu in ((False, False), (True, False), (False, True), (True, True)):
             y = implicit_gemm.conv2d(*there[:2], there[2] if with_bias else None, window, groups, relu)
             expected = convolution.conv2d_plain(x, weight, bias if with_bias else None, window, groups, relu)
             assert y.dtype == dtype

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kernels.strategies import assert_close, dtypes, laid_out, layouts, normal, seeds
-from minidl.backend import to_device
+from minidl.backend import get_array_module, to_device
 from minidl.kernels import sums
 
 shapes = st.tuples(st.lists(st.integers(0, 40), max_size=3), st.integers(0, 9)).map(lambda s: (*s[0], s[1]))
@@ -31,6 +31,17 @@ def test_whatever_is_added_up_is_numpys(device, dtype, axes, keepdims):
     result = to_device(sums.add_up(to_device(x, device), axes, keepdims), "cpu")
     assert result.dtype == expected.dtype and result.shape == expected.shape
     np.testing.assert_array_equal(result, expected)  # whole numbers are exact in any order
+
+
+def test_the_sum_of_one_row_is_no_view_of_it(device):
+    """The gradient of a sum is one number that looks like many."""
+    x = to_device(np.zeros(1, np.float32), device)
+    row = get_array_module(x).broadcast_to(x, (1, 8))
+    for total in (
+        sums.sum_to_last_axis(row, row.dtype),
+        sums.relu_backward_and_sum(get_array_module(x).ones((1, 8), np.float32), row, row.dtype)[1],
+    ):
+        assert total.flags.c_contiguous and total.strides == (4,)
 
 
 def test_many_small_numbers_do_not_get_lost(device):

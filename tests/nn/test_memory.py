@@ -1,5 +1,6 @@
 """The memory of a training step: predicted, counted by hand, measured; and the error where it does not suffice."""
 
+import gc
 import re
 import tracemalloc
 
@@ -101,6 +102,29 @@ def test_alexnet_against_the_memory_it_takes(variant, batch_size):
         tracemalloc.stop()
     predicted = nn.summary(model, (size, size, 3), batch_size).memory
     assert 0.95 * (predicted.total - predicted.workspace) < measured < 1.05 * predicted.total, (predicted.total, measured)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
+def test_a_layer_with_and_without_relu_against_the_memory_it_takes(kind, relu):
+    if kind == "linear":
+        shape, layers = (64,), [nn.Linear(64, 2048), nn.ReLU(), nn.Linear(2048, 8)]
+    else:
+        shape, layers = (24, 24, 8), [nn.Conv2d(8, 64, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(144 * 64, 8)]
+    model = nn.Sequential(*(layer for layer in layers if relu or not isinstance(layer, nn.ReLU)))
+    optimizer, n = optim.SGD(model.parameters(), 0.01, momentum=0.9), 1024 if kind == "linear" else 64
+    x, labels = Tensor(np.ones((n, *shape), np.float32)), Tensor(np.zeros(n, np.int64))
+    train_step(model, optimizer, x, labels)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        own = sum(3 * p.data.nbytes for p in model.parameters()) + x.data.nbytes
+        train_step(model, optimizer, x, labels)
+        measured = tracemalloc.get_traced_memory()[1] + own - sum(p.data.nbytes for p in model.parameters())
+    finally:
+        tracemalloc.stop()
+    predicted = nn.summary(model, shape, n).memory
+    assert measured == pytest.approx(predicted.total - predicted.workspace, rel=0.1)
 
 
 # What it leaves behind, and what it is used for

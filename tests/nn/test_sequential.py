@@ -1,5 +1,7 @@
 """Sequential: its layers by name, number and slice; and a ReLU in the pass of the layer before it."""
 
+import copy
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -98,11 +100,48 @@ def test_it_is_the_same_numbers_and_gradients(device, dtype):
     model = network()
     x = images(5, 13, 13, 3).astype(dtype)
     fused, apart = model(x), one_by_one(model, x)
-    assert fused.grad_fn.name == "ReLU" and apart.grad_fn.name == "ReLU", "there is no bias to go with"
+    assert fused.grad_fn.name == "Linear" and apart.grad_fn.name == "ReLU"
     assert model[:3:2](x).grad_fn.relu is False and model[:4](x).grad_fn.relu is True
     assert_array_equal(fused.numpy(), apart.numpy())
     for actual, expected in zip(gradients(model, fused), gradients(model, apart), strict=True):
         assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("frozen", [{"weight"}, {"bias"}, {"x"}, {"weight", "bias"}, {"x", "bias"}, {"x", "weight"}])
+@pytest.mark.parametrize("layer, shape", [(nn.Conv2d(2, 4, 3), (3, 5, 5, 2)), (nn.Linear(6, 4), (5, 6))])
+def test_frozen_parts_have_no_gradient_and_the_others_the_same(device, layer, shape, frozen):
+    layer = copy.deepcopy(layer).to(minidl.get_default_device())
+    layer.weight.requires_grad, layer.bias.requires_grad = "weight" not in frozen, "bias" not in frozen
+    found = []
+    for model in (nn.Sequential(layer, nn.ReLU()), lambda x: F.relu(layer(x))):
+        x = Tensor(images(*shape), requires_grad="x" not in frozen)
+        layer.zero_grad()
+        result = model(x)
+        (result * images(*result.shape)).sum().backward()
+        found.append([None if t.grad is None else t.grad.numpy() for t in (x, layer.weight, layer.bias)])
+    for name, actual, expected in zip(("x", "weight", "bias"), *found, strict=True):
+        assert (actual is None) == (expected is None) == (name in frozen)
+        if name not in frozen:
+            assert_array_equal(actual, expected)
+
+
+def test_only_where_there_is_a_relu_the_output_is_kept():
+    for layer, x in ((nn.Conv2d(3, 2, 1), images(1, 2, 2, 3)), (nn.Linear(3, 2), images(4, 3))):
+        assert hasattr(nn.Sequential(layer, nn.ReLU())(x).grad_fn, "output_array")
+        assert not hasattr(layer(x).grad_fn, "output_array")
+
+
+def test_nan_stays_nan(device):
+    for layer, x in ((nn.Conv2d(3, 2, 1), images(1, 2, 2, 3)), (nn.Linear(3, 2), images(4, 3))):
+        layer.bias.data = [0.0, float("nan")]
+        assert np.isnan(nn.Sequential(layer, nn.ReLU())(x).numpy()[..., 1]).all()
+
+
+def test_what_is_no_layer_is_no_end():
+    model = network()
+    model.layers["3"] = None
+    with pytest.raises(TypeError, match="NoneType"):
+        model(images(5, 13, 13, 3))
 
 
 def test_fewer_operations():
@@ -111,7 +150,7 @@ def test_fewer_operations():
     while node is not None:
         names.append(node.name)
         node = node.inputs[0].grad_fn
-    assert names == ["AddBias", "MatMul", "Reshape", "Conv2d", "Conv2d"]
+    assert names == ["Linear", "Reshape", "Conv2d", "Conv2d"]
 
 
 def test_where_layers_are_watched_each_computes_by_itself():
@@ -137,5 +176,9 @@ def test_layers_that_are_not_quite_these_are_called_one_by_one(monkeypatch):
         assert_array_equal(nn.Sequential(*layers)(x).numpy(), layers[1](layers[0](x)).numpy())
     monkeypatch.setattr(nn.Linear, "forward", lambda layer, x: -x)
     assert_array_equal(nn.Sequential(plain, nn.ReLU())(x).numpy(), F.relu(-x).numpy())
+    monkeypatch.undo()
+    watched = nn.ReLU()
+    watched.forward = lambda x: -x
+    assert_array_equal(nn.Sequential(plain, watched)(x).numpy(), -plain(x).numpy())
     plain.forward = lambda x: x
     assert_array_equal(nn.Sequential(plain, nn.ReLU())(x).numpy(), F.relu(x).numpy())

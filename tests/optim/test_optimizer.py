@@ -109,6 +109,18 @@ def test_values_loaded_with_their_axes_swapped_are_trained(device, make):
 
 
 @each
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_gradient_that_is_one_number_seen_many_times(device, make, rows):
+    """As that of a sum is."""
+    w, layer = nn.Parameter(np.zeros(8, np.float32)), nn.Linear(3, 8)
+    before = layer.bias.numpy()
+    (w.sum() + layer(Tensor(np.ones((rows, 3), np.float32))).sum()).backward()
+    make([w, layer.bias]).step()
+    for change in (w.numpy(), layer.bias.numpy() - before):
+        assert np.all(change < -0.05) and np.allclose(change, change[0])
+
+
+@each
 def test_the_dtype_stays(device, make):
     for dtype in (np.float32, np.float64):
         w = nn.Parameter(np.ones(3, dtype))
