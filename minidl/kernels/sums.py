@@ -34,7 +34,10 @@ def sum_to_last_axis(x: Array, dtype: np.dtype) -> Array:
     """x: (..., C), floating point. Returns (C,) of type `dtype`. The order of additions is fixed; bfloat16 is added up in float32."""
     if not x.size:
         return get_array_module(x).zeros(x.shape[-1:], dtype)
-    return _sum_of_rows(x.reshape(-1, x.shape[-1]), dtype)
+    rows = x.reshape(-1, x.shape[-1])
+    if len(rows) == 1:
+        return rows[0].astype(dtype)  # a copy: a gradient may be one number, seen many times
+    return _sum_of_rows(rows, dtype)
 
 
 def relu_backward_and_sum(y: Array, gradient: Array, dtype: np.dtype) -> tuple[Array, Array]:
@@ -62,8 +65,6 @@ def relu_backward_and_sum(y: Array, gradient: Array, dtype: np.dtype) -> tuple[A
 
 def _sum_of_rows(rows: Array, dtype: np.dtype) -> Array:
     """rows: (N, C), N at least 1. Returns (C,), by sums of strips, and of the sums of strips, until there is one row."""
-    if len(rows) == 1:
-        return rows[0].astype(dtype)  # a copy: gradients may be views that say one number many times
     by_kernel = cuda.ready("sums", rows)
     while len(rows) > 1:
         rows = _strips_by_kernel("sum_strips", *cuda.contiguous(rows)) if by_kernel else _strips(rows)
