@@ -40,6 +40,7 @@ def finish(y: Array, bias: Array | None, then_relu: bool) -> None:
 
     y: (..., C), contiguous; bias: (C,) or None, of any type. bfloat16 is computed in float32 and rounded once.
     """
+    assert y.flags.c_contiguous, "what is in pieces of memory cannot be changed through a reshape"
     if not y.size or (bias is None and not then_relu):
         return
     xp, wide = get_array_module(y), computed_in(y.dtype)

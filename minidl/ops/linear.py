@@ -44,7 +44,7 @@ class Linear(EndsInBias):
     def forward(self, x, weight, bias=None):
         y = product(x, weight)
         if bias is not None and not is_bfloat16(y.dtype) and bias.dtype != y.dtype:
-            y = y.astype(get_array_module(y).result_type(y, bias), copy=False)
+            y = y.astype(get_array_module(y).result_type(y, bias), copy=False)  # a bias of more digits widens the result
         finish(y, bias, self.relu)
         return y
 
