@@ -23,6 +23,7 @@ CHOICES = {
     "divide": ("none", "deviation"),
     "colour_noise": ("none", "eigenvalue", "deviation"),
 }
+"""The values of those fields of a `Recipe` that are words."""
 
 
 @dataclass(frozen=True)

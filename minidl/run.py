@@ -36,14 +36,8 @@ from minidl.training import Totals, evaluate, train_epoch
 
 KEPT = 2  # checkpoints of the latest positions; the best by test accuracy is kept besides
 STEPS_PER_LINE = 100  # of metrics.jsonl, within an epoch
-AT_THE_END = {
-    "epoch",
-    "lr",
-    "train_loss",
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-}  # of an epoch: what its line says, at least
+# What the line of an epoch's end says, at least.
+AT_THE_END = {"epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"}
 
 
 class Stopped(Exception):

@@ -78,9 +78,10 @@ def the(test: Callable[..., None], *arguments: Any) -> Check:
 
 
 def found(operation: str, name: str) -> Case:
-    return next(case for case in [*CASES, TAKEN_TWICE] if (case.operation, case.name) == (operation, name))
+    return next(case for case in [*CASES, TAKEN_TWICE, SQUARE] if (case.operation, case.name) == (operation, name))
 
 
+SQUARE = Case("matmul", "a square matrix", lambda a, b: a @ b, ((3, 4), (4, 4)), lambda a, b: a @ b)
 TAKEN_TWICE = Case("indexing", "an element taken twice", lambda x: x[[0, 2, 2]] ** 2, ((4, 2),), lambda x: x[[0, 2, 2]] ** 2)
 
 # The bugs
@@ -448,8 +449,8 @@ def last_one_wins(self, x):
 
 
 def not_transposed(self, gradient):
-    x, weight, bias = self.inputs
-    return MatMul()(gradient, weight), MatMul()(x.T, gradient), BiasGradient(bias.dtype)(gradient)
+    a, b, *bias = self.inputs
+    return MatMul()(gradient, b), MatMul()(a.T, gradient), *(BiasGradient(x.dtype)(gradient) for x in bias)
 
 
 bug("a tensor used twice by an operation: the second gradient replaces the first", (Function, "input_gradients"), overwrites,
@@ -462,6 +463,8 @@ bug("broadcasting: the gradient not summed", (SumTo, "forward"), lambda real: la
     gradients("where", "broadcast"), error=RuntimeError)  # the engine looks at the shapes  # fmt: skip
 bug("bias: the gradient averaged and not summed", (BiasGradient, "forward"),
     lambda real: lambda self, x: real(self, x) / (x.size / x.shape[-1]), gradients("linear", "a batch"))  # fmt: skip
+bug("matrix product: the matrix not transposed in the gradient", (MatMul, "backward"), lambda real: not_transposed,
+    gradients("matmul", "a square matrix"))  # fmt: skip
 bug("linear: the matrix not transposed in the gradient", (Linear, "backward"), lambda real: not_transposed,
     gradients("linear", "a square weight"))  # fmt: skip
 bug("division: the sign of the denominator's gradient", (Divide, "backward"),

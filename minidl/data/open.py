@@ -27,7 +27,7 @@ def open_data(path: Path | None, size: int) -> tuple[Any, Any]:
     if path is None:
         return EmbeddedCIFAR10(train=True), EmbeddedCIFAR10(train=False)
     if not path.is_dir():
-        raise FileNotFoundError(f"--data {path}: there is no such folder")
+        raise FileNotFoundError(f"{path}: there is no such folder")
     names = {p.name for p in path.iterdir()}
     if "data_batch_1.bin" in names:
         return CIFAR10(path, train=True), CIFAR10(path, train=False)
@@ -78,12 +78,12 @@ def checked(train: Any, test: Any, path: Path | None) -> tuple[Any, Any]:
     if list(train.classes) != list(test.classes):
         one = min(set(train.classes) ^ set(test.classes), default="their order")
         raise ValueError(
-            f"--data {path}: the {len(train.classes)} classes of the training images and the {len(test.classes)} of the test images "
+            f"{path}: the {len(train.classes)} classes of the training images and the {len(test.classes)} of the test images "
             f"differ, in {one} for one; both need the same"
         )
     if len(train.classes) < 2 or not len(train) or not len(test):
         raise ValueError(
-            f"--data {path}: {len(train)} images to learn from and {len(test)} to test with, in {len(train.classes)} class(es): "
+            f"{path}: {len(train)} images to learn from and {len(test)} to test with, in {len(train.classes)} class(es): "
             "there must be images in both, and two classes or more; a class needs five images to have one for testing"
         )
     return train, test

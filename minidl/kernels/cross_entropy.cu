@@ -1,7 +1,7 @@
 // Softmax cross-entropy of rows of scores, as cross_entropy.py has it. A block of threads takes a row.
 #include "kernel.cuh"
 
-constexpr int MOST_THREADS = 256;  // in a block
+constexpr int MOST_THREADS = 1024;  // that CUDA allows in a block
 
 struct Larger {
     // Of a NaN and a number it may be either: the NaN is in the sum in any case.

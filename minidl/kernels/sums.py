@@ -17,6 +17,7 @@ from minidl.kernels.elementwise import relu_backward
 STRIP = 128  # rows that NumPy adds up one after the other
 BLOCK_STRIP = 1024  # rows that a block of a GPU's threads adds up,
 BLOCK_CHANNELS = 32  # and of how many channels: at least the 32 bytes that memory delivers together
+BLOCK_THREADS = 256  # as sums.cu has room for; a power of 2
 
 
 def add_up(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
@@ -86,6 +87,6 @@ def _strips_by_kernel(kernel: str, *arrays: Array) -> Array:
     strips = get_array_module(arrays[0]).empty((-(-n // BLOCK_STRIP), c), computed_in(arrays[0].dtype))
     width = cuda.vector_width(arrays[0].dtype, c, [*arrays, strips])
     along = BLOCK_CHANNELS // width
-    grid, block = min(len(strips) * -(-c // BLOCK_CHANNELS), cuda.BLOCKS), (along, max(1, cuda.THREADS // along))
+    grid, block = min(len(strips) * -(-c // BLOCK_CHANNELS), cuda.BLOCKS), (along, max(1, BLOCK_THREADS // along))
     cuda.run("sums", kernel, [*arrays, strips], [n, c, BLOCK_STRIP], width, (grid,), block)
     return strips

@@ -17,7 +17,7 @@ from minidl.ops.activation import check_axis
 from minidl.ops.arguments import IntOrPair, Padding, pair
 from minidl.ops.dropout import check_probability
 from minidl.ops.loss import check_reduction, check_smoothing
-from minidl.ops.normalization import check_constants, check_shares
+from minidl.ops.normalization import check_batch_constants, check_response_constants
 from minidl.ops.pooling import pooling_window
 from minidl.tensor import Tensor
 
@@ -102,7 +102,7 @@ class BatchNorm(Module):
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         channels = _count("BatchNorm", "channels", channels)
-        check_shares("BatchNorm", momentum, eps)
+        check_batch_constants("BatchNorm", momentum, eps)
         self.momentum, self.eps = momentum, eps
         self.weight, self.bias = Parameter(_zeros(channels) + 1), Parameter(_zeros(channels))
         self.running_mean, self.running_var = Buffer(_zeros(channels)), Buffer(_zeros(channels) + 1)
@@ -170,7 +170,7 @@ class LocalResponseNorm(_Configured):
     """Response normalisation across channels; `alpha` multiplies the sum, as in the paper (PyTorch's is `size` times ours)."""
 
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1) -> None:
-        check_constants("LocalResponseNorm", size, alpha, k)
+        check_response_constants("LocalResponseNorm", size, alpha, k)
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
         self.groups = _count("LocalResponseNorm", "groups", groups)
 
@@ -182,7 +182,7 @@ class LocalResponseNormWithin(_Configured):
     """Response normalisation within each map, over size x size pixels."""
 
     def __init__(self, size: int = 5, alpha: float = 1e-3 / 25, beta: float = 0.75, k: float = 1.0) -> None:
-        check_constants("LocalResponseNormWithin", size, alpha, k)
+        check_response_constants("LocalResponseNormWithin", size, alpha, k)
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,13 +12,11 @@ FORWARD: dict[type[Module], Any] = {kind: kind.forward for kind in (Conv2d, Line
 
 
 def _in_one_pass(layer: Module, following: Module) -> bool:
-    """Whether a ReLU follows that can be computed in the pass of `layer`. Not if either has another `forward` than its class has here,
-    as layers have that are watched (`module.observed`)."""
-    return type(layer) in (Conv2d, Linear) and type(following) is ReLU and _as_here(layer) and _as_here(following)
-
-
-def _as_here(layer: Module) -> bool:
-    return getattr(layer.forward, "__func__", None) is FORWARD[type(layer)]
+    """Whether `following` is a ReLU that `layer` can compute as well: each of exactly such a class, and with the `forward` that the class
+    has here, which layers that are watched have not (`module.observed`)."""
+    if (type(layer), type(following)) not in ((Conv2d, ReLU), (Linear, ReLU)):
+        return False
+    return all(getattr(m.forward, "__func__", None) is FORWARD[type(m)] for m in (layer, following))
 
 
 class Sequential(Module):
@@ -46,12 +44,11 @@ class Sequential(Module):
         yield from super().named_children()  # what a subclass has besides
 
     def forward(self, x: Any) -> Any:
-        layers = list(self.layers.values())
+        layers: list[Any] = list(self.layers.values())
         while layers:
-            layer = layers.pop(0)
-            if isinstance(layer, (Conv2d, Linear)) and layers and _in_one_pass(layer, layers[0]):
-                layers.pop(0)
-                x = layer.then_relu(x)
+            layer, *layers = layers
+            if layers and _in_one_pass(layer, layers[0]):
+                x, layers = layer.then_relu(x), layers[1:]
             else:
                 x = layer(x)
         return x

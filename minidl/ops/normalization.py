@@ -29,7 +29,7 @@ def local_response_norm(
     window: their alpha is size times ours, `local_response_norm(x, 5, alpha / 5)` here is `alpha` there.
     """
     check_floating("local_response_norm", x)
-    check_constants("local_response_norm", size, alpha, k)
+    check_response_constants("local_response_norm", size, alpha, k)
     if not isinstance(groups, int) or groups < 1 or x.ndim == 0 or x.shape[-1] % groups:
         raise ValueError(f"local_response_norm: the last axis of x, shape {x.shape}, does not divide into groups={groups!r}")
     return LocalResponseNorm(size, alpha, beta, k, groups)(x)
@@ -89,7 +89,7 @@ def local_response_norm_within(x: Tensor, size: int = 5, alpha: float = 1e-3 / 2
     gives the default here, where `alpha` again multiplies the plain sum. Errors are those of `local_response_norm`.
     """
     check_images("local_response_norm_within", x)
-    check_constants("local_response_norm_within", size, alpha, k)
+    check_response_constants("local_response_norm_within", size, alpha, k)
     images, half = in_float32(x), size // 2
     # The sum over a square is the sum over a row of sums over columns: 2 size additions instead of size ** 2.
     columns = sum_pool2d(images * images, Window((size, 1), padding=((half, half), (0, 0))))
@@ -97,7 +97,7 @@ def local_response_norm_within(x: Tensor, size: int = 5, alpha: float = 1e-3 / 2
     return (images * (k + alpha * squares) ** -beta).astype(x.dtype)
 
 
-def check_constants(operation: str, size: int, alpha: float, k: float) -> None:
+def check_response_constants(operation: str, size: int, alpha: float, k: float) -> None:
     """Raise ValueError for constants with which response normalisation has no value."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
         raise ValueError(f"{operation}: size must be an odd int, so that the window has a centre; got {size!r}")
@@ -125,7 +125,7 @@ def batch_norm(
     momentum that is not between 0 and 1, and for a negative eps.
     """
     check_floating("batch_norm", x)
-    check_shares("batch_norm", momentum, eps)
+    check_batch_constants("batch_norm", momentum, eps)
     given = [("running_mean", running_mean), ("running_var", running_var)]
     given += [(name, t) for name, t in (("weight", weight), ("bias", bias)) if t is not None]
     for name, t in given:
@@ -154,7 +154,7 @@ def batch_norm(
     return y.astype(dtype) if is_bfloat16(dtype) else y
 
 
-def check_shares(operation: str, momentum: float, eps: float) -> None:
+def check_batch_constants(operation: str, momentum: float, eps: float) -> None:
     """Raise ValueError for constants with which batch normalisation has no value."""
     if not 0 <= momentum <= 1:
         raise ValueError(f"{operation}: momentum is the share of the batch in the running statistics, 0 to 1; got {momentum!r}")

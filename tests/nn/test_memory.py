@@ -1,6 +1,5 @@
 """The memory of a training step: predicted, counted by hand, measured; and the error where it does not suffice."""
 
-import gc
 import re
 import tracemalloc
 
@@ -106,7 +105,9 @@ def test_alexnet_against_the_memory_it_takes(variant, batch_size):
 
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("kind", ["linear", "convolution"])
-def test_a_layer_with_and_without_relu_against_the_memory_it_takes(kind, relu):
+def test_a_layer_with_and_without_relu_against_the_memory_it_takes(monkeypatch, kind, relu):
+    """On one thread, whose workspace is there after the first step: which of several makes its own when, is chance."""
+    monkeypatch.setattr(parallel, "worker_count", lambda: 1)
     if kind == "linear":
         shape, layers = (64,), [nn.Linear(64, 2048), nn.ReLU(), nn.Linear(2048, 8)]
     else:
@@ -115,7 +116,6 @@ def test_a_layer_with_and_without_relu_against_the_memory_it_takes(kind, relu):
     optimizer, n = optim.SGD(model.parameters(), 0.01, momentum=0.9), 1024 if kind == "linear" else 64
     x, labels = Tensor(np.ones((n, *shape), np.float32)), Tensor(np.zeros(n, np.int64))
     train_step(model, optimizer, x, labels)
-    gc.collect()
     tracemalloc.start()
     try:
         own = sum(3 * p.data.nbytes for p in model.parameters()) + x.data.nbytes
@@ -124,7 +124,7 @@ def test_a_layer_with_and_without_relu_against_the_memory_it_takes(kind, relu):
     finally:
         tracemalloc.stop()
     predicted = nn.summary(model, shape, n).memory
-    assert measured == pytest.approx(predicted.total - predicted.workspace, rel=0.1)
+    assert measured == pytest.approx(predicted.total - predicted.workspace, rel=0.05)
 
 
 # What it leaves behind, and what it is used for
